@@ -70,7 +70,7 @@ def plan_draft(
             next="export PGPASSWORD=..., and put the URL in single quotes",
         )
     config.validate("ingest", {"book": book_name, "table": table}, {"book": "--book"})
-    writer.check_overwritable(root, book_name)
+    writer.check_name_is_free(root, book_name)
     return DraftPlan(root, book_name, table)
 
 

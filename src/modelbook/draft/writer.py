@@ -23,32 +23,32 @@ from modelbook.draft.column_guess import UNDESCRIBED, ColumnGuess
 from modelbook.errors import DataError
 from modelbook.yaml_reading import load_yaml
 
-SIGNATURE = "# Drafted by modelbook new; digest of what follows: "
+DIGEST_HEADER = "# Drafted by modelbook new; digest of what follows: "
 CONTRACT_HEADER = f"""\
-# Review it, correct it, and describe each column (meaning: {UNDESCRIBED}). The reason for each
-# guess is at the end of its line; docs/contract.md explains the keys. modelbook new does not
-# overwrite this file once it is edited.
+# Review it, correct it, and describe each column (meaning: {UNDESCRIBED}). docs/contract.md
+# explains the keys. modelbook new does not overwrite this file once it is edited.
 """
+REASONS_HEADER = "# The reason for each guess is at the end of its line.\n"
 QUESTIONS_HEADER = """
 # Default decisions, open until a person confirms them: delete the lines that you agree with.
 questions:
 """
 
 
-def draft_paths(root: Path, book: str) -> tuple[Path, Path]:
+def get_draft_paths(root: Path, book: str) -> tuple[Path, Path]:
     """Return the paths of the contract and the env file."""
     return root / "contracts" / f"{book}.yaml", root / f"env.{book}.yaml"
 
 
-def check_overwritable(root: Path, book: str) -> None:
-    """Check that no edited file and no other book of that name would be overwritten.
+def check_name_is_free(root: Path, book: str) -> None:
+    """Check that no edited file would be overwritten, and that no other env file has the book.
 
     Raises
     ------
     DataError
         When a file of the book was edited, or another env file has a book of that name.
     """
-    for path in draft_paths(root, book):
+    for path in get_draft_paths(root, book):
         if path.is_file() and is_edited(path):
             raise DataError(
                 f"{path.relative_to(root)} was edited, or written by hand",
@@ -57,7 +57,7 @@ def check_overwritable(root: Path, book: str) -> None:
                 f"{path.relative_to(root)} first",
             )
     for env_path in sorted(root.glob("env*.yaml")):
-        if env_path != draft_paths(root, book)[1] and re.search(
+        if env_path != get_draft_paths(root, book)[1] and re.search(
             rf"^book:\s*(['\"]?){re.escape(book)}\1\s*(#|$)", env_path.read_text(), re.M
         ):
             raise DataError(
@@ -70,11 +70,11 @@ def check_overwritable(root: Path, book: str) -> None:
 def is_edited(path: Path) -> bool:
     """Return whether a file differs from what ``write_draft`` wrote."""
     first_line, _, body = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-    return first_line != SIGNATURE + _compute_digest(body)
+    return first_line != DIGEST_HEADER + _compute_digest(body)
 
 
 def write_draft(
-    root: Path, book: str, table: str, draft: BookDraft, required_parameters: Iterable[str]
+    root: Path, book: str, table: str, draft: BookDraft, env_keys: Iterable[str]
 ) -> tuple[Path, Path]:
     """Write both files.
 
@@ -82,25 +82,25 @@ def write_draft(
     ----------
     table : str
         The table, as the env file refers to it.
-    required_parameters : iterable of str
-        Parameters that ``pipeline.yaml`` requires in an env file.
+    env_keys : iterable of str
+        Parameters that ``pipeline.yaml`` takes from the env file.
     """
-    check_overwritable(root, book)
-    contract_path, env_path = draft_paths(root, book)
+    check_name_is_free(root, book)
+    contract_path, env_path = get_draft_paths(root, book)
     texts = {
         contract_path: render_contract(draft),
-        env_path: render_env(book, table, draft.train_until, required_parameters),
+        env_path: render_env(book, table, draft.train_until, env_keys),
     }
     try:
         with ExitStack() as stack:  # both files are complete before either is renamed into place
             for path, text in texts.items():
                 temporary_path = stack.enter_context(atomic_write(path))
                 temporary_path.write_text(
-                    f"{SIGNATURE}{_compute_digest(text)}\n{text}", encoding="utf-8"
+                    f"{DIGEST_HEADER}{_compute_digest(text)}\n{text}", encoding="utf-8"
                 )
     except OSError as error:
         raise DataError(
-            f"the book cannot be written: {error}",
+            f"the draft of book {book!r} cannot be written: {error}",
             next="free disk space, or get write permission for the folder",
         ) from None
     return contract_path, env_path
@@ -110,8 +110,10 @@ def render_contract(draft: BookDraft) -> str:
     """Render the contract as YAML with one line for each column, and the reason as a comment."""
     contract_data = draft.contract.model_dump(exclude_defaults=True)
     columns, questions = contract_data.pop("columns"), contract_data.pop("questions", [])
-    text = CONTRACT_HEADER + "".join(
-        f"{key}: {_dump_inline(value)}\n" for key, value in contract_data.items()
+    text = (
+        CONTRACT_HEADER
+        + REASONS_HEADER
+        + "".join(f"{key}: {_dump_inline(value)}\n" for key, value in contract_data.items())
     )
     if questions:
         text += QUESTIONS_HEADER + "".join(f"  - {_dump_inline(entry)}\n" for entry in questions)
@@ -119,16 +121,15 @@ def render_contract(draft: BookDraft) -> str:
         _render_column(guess, columns[guess.name]) for guess in draft.guesses
     )
     try:
-        is_faithful = Contract.model_validate(load_yaml(text)) == draft.contract
+        round_trips = Contract.model_validate(load_yaml(text)) == draft.contract
     except (yaml.YAMLError, ValueError):
-        is_faithful = False
-    return text if is_faithful else CONTRACT_HEADER + draft.contract.to_yaml()  # unusual characters
+        round_trips = False
+    # With unusual characters, the inline YAML may not read back as the same contract.
+    return text if round_trips else CONTRACT_HEADER + draft.contract.to_yaml()
 
 
-def render_env(
-    book: str, table: str, train_until: int | None, required_parameters: Iterable[str]
-) -> str:
-    """Render the env file: the book's values first, then the required parameters at defaults."""
+def render_env(book: str, table: str, train_until: int | None, env_keys: Iterable[str]) -> str:
+    """Render the env file: the book's values first, then the other keys at their defaults."""
     book_values = {
         "book": book,
         "table": table,
@@ -141,15 +142,15 @@ def render_env(
         for name, field in model.model_fields.items()
     }
     lines = []
-    for name in dict.fromkeys([*book_values, *required_parameters]):
+    for name in dict.fromkeys([*book_values, *env_keys]):
         if name not in fields:
             continue
         value = book_values[name] if name in book_values else fields[name].default
         value_text = _dump_inline(" ".join(value) if isinstance(value, list) else value)
         lines.append(f"{name}: {value_text}  # {fields[name].description}\n")
     header = (
-        f"# The main parameters of this book.  PLOOMBER_ENV_FILENAME=env.{book}.yaml ploomber "
-        "build\n"
+        "# The parameters that pipeline.yaml takes from this file.  "
+        f"PLOOMBER_ENV_FILENAME=env.{book}.yaml ploomber build\n"
     )
     return (
         header
