@@ -24,7 +24,7 @@ from modelbook.pages import templating
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun
 from modelbook.stage import files, project, reproducibility
-from modelbook.workbench.environment import read_supported_pythons, supports_python
+from modelbook.workbench.environment import read_requires_python, supports_python
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,12 +232,12 @@ def _find_python(name: str) -> str:
             return path
         raise WorkbenchError(
             f"there is no lock for Python {version} ({path})",
-            expected=f"a Python for which there is a lock: {read_supported_pythons()}",
+            expected=f"a Python for which there is a lock: {read_requires_python()}",
             next="name another one, by version or path: --python PYTHON",
         )
     raise WorkbenchError(
         f"there is no Python {name!r} on this machine",
-        expected=f"an installed Python for which there is a lock: {read_supported_pythons()}",
+        expected=f"an installed Python for which there is a lock: {read_requires_python()}",
         next="install it, or name another one, by version or path: --python PYTHON",
     )
 

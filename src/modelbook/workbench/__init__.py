@@ -24,7 +24,7 @@ def run_checks(root: Path, book: str | None = None) -> list[CheckResult]:
     prefix = Path(sys.prefix)
     return [
         environment.check_python(root),
-        environment.check_lock(root),
+        environment.check_locked_packages(root),
         kernelspec.check_kernelspec(prefix),
         lab_config.check_config(prefix),
         machine.check_mlflow_store(root),

@@ -1,4 +1,4 @@
-"""Check Python and the installed packages against the lock file."""
+"""Check Python's version and environment, and the installed packages against the lock file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def require_environment(prefix: Path = Path(sys.prefix)) -> None:
         )
 
 
-def read_supported_pythons() -> str:
-    """Return the versions of Python that Modelbook supports, such as ``<3.14,>=3.11``."""
+def read_requires_python() -> str:
+    """Return the specifier of the supported versions of Python, such as ``<3.14,>=3.11``."""
     return metadata("modelbook")["Requires-Python"]
 
 
@@ -40,7 +40,7 @@ def supports_python(python_version: str) -> bool:
     """Return whether Modelbook supports a version of Python."""
     from packaging.specifiers import SpecifierSet
 
-    return python_version in SpecifierSet(read_supported_pythons())
+    return python_version in SpecifierSet(read_requires_python())
 
 
 def check_python(
@@ -54,7 +54,7 @@ def check_python(
         return CheckResult(
             "Python",
             False,
-            f"{version_text}; Modelbook needs {read_supported_pythons()}",
+            f"{version_text}; Modelbook needs {read_requires_python()}",
             "make setup PYTHON=/path/to/python",
         )
     kind = _detect_environment_kind(prefix)
@@ -73,19 +73,20 @@ def check_python(
     )
 
 
-def check_lock(root: Path) -> CheckResult:
+def check_locked_packages(root: Path) -> CheckResult:
     """Check whether the installed packages match the lock file."""
     path = root / LOCK_FILE
     if not path.is_file():
         return CheckResult("lock", True, f"there is no {LOCK_FILE} to compare with")
-    locked = _parse_lock(path.read_text(encoding="utf-8"))
+    locked = _parse_lock_file(path.read_text(encoding="utf-8"))
     mismatches = [
         f"{name} {_get_installed_version(name) or 'missing'} (locked: {pin})"
         for name, pin in locked
         if _is_different(name, pin)
     ]
     if not mismatches:
-        return CheckResult("lock", True, f"{format_count(len(locked), 'package')}, all as locked")
+        count = format_count(len(locked), "package matches", "packages match")
+        return CheckResult("lock", True, f"{count} {LOCK_FILE}")
     others = f" and {len(mismatches) - MAX_SHOWN} more" if len(mismatches) > MAX_SHOWN else ""
     command = f"{sys.executable} -m pip install --no-deps --require-hashes -r {LOCK_FILE}"
     return CheckResult("lock", False, f"{', '.join(mismatches[:MAX_SHOWN])}{others}", command)
@@ -97,7 +98,7 @@ def _detect_environment_kind(prefix: Path) -> str:
     return "venv" if (prefix / "pyvenv.cfg").is_file() else ""
 
 
-def _parse_lock(text: str) -> list[tuple[str, str]]:
+def _parse_lock_file(text: str) -> list[tuple[str, str]]:
     """Return name and version of each locked package that applies to this machine."""
     from packaging.requirements import Requirement
 
