@@ -101,6 +101,18 @@ def test_infer_accepts_lists_and_selected_outputs(client):
     assert [output["name"] for output in response["outputs"]] == ["prediction"]
 
 
+@pytest.mark.parametrize("datatypes", [[], ["FP32", "BYTES", "INT8", "UINT64"]])
+def test_infer_ignores_datatypes(client, datatypes):
+    request = tensors(ROWS)
+    for tensor in request["inputs"]:
+        del tensor["datatype"]
+    for tensor, datatype in zip(request["inputs"], datatypes):
+        tensor["datatype"] = datatype
+    outputs = client.post(INFER, json=request).json()["outputs"]
+    expected = client.post("/predict", json=ROWS).json()
+    assert outputs[0]["data"] == [row["prediction"] for row in expected]
+
+
 def wrong(number: int, **change: Any) -> dict[str, Any]:
     request = tensors(ROWS)
     request["inputs"][number] |= change

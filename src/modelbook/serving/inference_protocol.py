@@ -1,7 +1,8 @@
 """Open Inference Protocol (V2) in addition to the API, for clients of KServe, MLServer and Triton.
 
 Each field is a separate input tensor of shape [rows] or [rows, 1]. Values are validated as
-those of ``POST /predict``; the binary extension is not supported.
+those of ``POST /predict``, whatever the datatype of their input, which is ignored; the binary
+extension is not supported.
 """
 
 from __future__ import annotations
@@ -26,21 +27,23 @@ from modelbook.tasks.conformal_prediction import SET_SEPARATOR
 PREFIX = "/v2"
 HEALTH_PATHS = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
 MAX_ID_LENGTH = 200
-TOKENS_PER_TENSOR = 20  # names, brackets and separators of one input, without its data
+JSON_TOKENS_PER_INPUT = 20  # names, brackets and separators of one input, without its data
 
 
-class RequestedOutput(BaseModel):
-    """An output that the response shall contain."""
-
+class _NamedModel(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
 
 
-class Tensor(RequestedOutput):
+class RequestedOutput(_NamedModel):
+    """An output that the response shall contain."""
+
+
+class Tensor(_NamedModel):
     """An input of a request."""
 
-    datatype: str = ""
+    datatype: str = ""  # of the protocol; ignored
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
     data: list[Any]
 
@@ -60,7 +63,7 @@ def create_router(service: PredictionService) -> APIRouter:
     router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
     @router.get("")
-    async def server() -> dict[str, Any]:
+    async def get_server_metadata() -> dict[str, Any]:
         return {"name": "modelbook", "version": modelbook.__version__, "extensions": []}
 
     @router.get("/health/live")
@@ -74,7 +77,7 @@ def create_router(service: PredictionService) -> APIRouter:
 
     @router.get("/models/{name}")
     @router.get("/models/{name}/versions/{version}")
-    async def metadata(name: str, version: str = "") -> dict[str, Any]:
+    async def get_model_metadata(name: str, version: str = "") -> dict[str, Any]:
         return _describe_model(_find_model(service, name, version), name)
 
     @router.get("/models/{name}/ready")
@@ -91,9 +94,9 @@ def create_router(service: PredictionService) -> APIRouter:
         model = _find_model(service, name, version)
         body = await service.read_json_body(request.scope, request.receive)
         start_time = time.perf_counter()
-        inference, rows = await service.parse_in_thread(_read_request, body, model)
+        inference_request, rows = await service.parse_in_thread(_read_request, body, model)
         predictions = await service.predict_rows(model, rows, read_user_id(headers), start_time)
-        response = _build_response(model, name, inference, predictions)
+        response = _build_response(model, name, inference_request, predictions)
         return JSONResponse(response)
 
     return router
@@ -113,8 +116,8 @@ def _find_model(service: PredictionService, name: str, version: str) -> ServedMo
 def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, list[dict[str, Any]]]:
     """Parse a request into its envelope and validated rows."""
     limits = model.row_reader.limits
-    per_field = limits.max_rows + TOKENS_PER_TENSOR
-    limits.check_tokens(body, limits.max_fields * per_field)
+    max_tokens_per_input = limits.max_rows + JSON_TOKENS_PER_INPUT
+    limits.check_tokens(body, limits.max_fields * max_tokens_per_input)
     try:
         request = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
@@ -123,7 +126,7 @@ def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, li
         raise RequestError(
             400 if problem["type"] == "json_invalid" else 422,
             f"not an inference request: {place}: {problem['msg']}",
-            expected="inputs, each with name, datatype, shape and data",
+            expected="inputs, each with name, shape and data",
         ) from None
     _flatten_inputs(request, limits.max_rows)
     names = [tensor.name for tensor in request.inputs]
@@ -176,13 +179,13 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
         for field in model.contract.input_names
     ]
     outputs = [{"name": "prediction", "datatype": _get_prediction_datatype(model), "shape": [-1]}]
-    if model.classes:
-        shape = [-1, len(model.classes)]
+    if model.class_labels:
+        shape = [-1, len(model.class_labels)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
     if model.scorer.conformal is not None:
         outputs.append(
             {"name": "prediction_set", "datatype": "BYTES", "shape": [-1]}
-            if model.classes
+            if model.class_labels
             else {"name": "interval", "datatype": "FP64", "shape": [-1, 2]}
         )
     outputs += [
@@ -195,7 +198,7 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
         "platform": "modelbook",
         "inputs": inputs,
         "outputs": outputs,
-        "parameters": {"classes": model.classes},
+        "parameters": {"classes": model.class_labels},
     }
 
 
@@ -224,12 +227,12 @@ def _build_response(
         }
         for output in output_metadata
     ]
-    if requested := {tensor.name for tensor in request.outputs}:
+    if requested := {output.name for output in request.outputs}:
         outputs = [output for output in outputs if output["name"] in requested]
-    numbers = {prediction["model_version"] for prediction in predictions}
+    versions = {prediction["model_version"] for prediction in predictions}
     return {
         "model_name": name,
-        "model_version": ",".join(map(str, sorted(numbers))),
+        "model_version": ",".join(map(str, sorted(versions))),
         **({"id": request.id} if request.id else {}),
         "outputs": outputs,
     }

@@ -117,7 +117,9 @@ def _make_prediction_schema(model: ServedModel) -> dict[str, Any]:
     }
     if decision_rule.classes:
         probability = {"type": "number", "minimum": 0, "maximum": 1}
-        properties["probabilities"] = _make_object_schema(dict.fromkeys(model.classes, probability))
+        properties["probabilities"] = _make_object_schema(
+            dict.fromkeys(model.class_labels, probability)
+        )
     if model.scorer.conformal is not None:
         properties |= _make_conformal_schema(model)
     properties["row_hash"] = {
@@ -126,7 +128,7 @@ def _make_prediction_schema(model: ServedModel) -> dict[str, Any]:
     }
     if decision_rule.threshold is not None:
         properties["prediction"] = prediction | {
-            "description": f"{model.classes[1]} if its probability is at least "
+            "description": f"{model.class_labels[1]} if its probability is at least "
             f"{decision_rule.threshold:g}"
         }
     return _make_object_schema(properties) | {"title": "Prediction"}
@@ -134,7 +136,7 @@ def _make_prediction_schema(model: ServedModel) -> dict[str, Any]:
 
 def _make_conformal_schema(model: ServedModel) -> dict[str, Any]:
     nominal_coverage = model.scorer.conformal.nominal_coverage
-    if not model.classes:
+    if not model.class_labels:
         number = {"type": "number"}
         interval = _make_object_schema({"low": number, "high": number})
         return {
@@ -144,7 +146,7 @@ def _make_conformal_schema(model: ServedModel) -> dict[str, Any]:
     prediction_set = {
         "type": "array",
         "description": f"classes that hold the outcome in {nominal_coverage:.0%} of cases",
-        "items": {"enum": model.classes},
+        "items": {"enum": model.class_labels},
         "minItems": 1,
     }
     return {"prediction_set": prediction_set}

@@ -125,13 +125,13 @@ class ServedModel:
     loaded_at: float = field(default_factory=time.time)
 
     @cached_property
-    def classes(self) -> list[str]:
-        """Class labels, in the order of the probabilities."""
+    def class_labels(self) -> list[str]:
+        """Texts of the classes, in the order of the probabilities; empty for a regression."""
         return [str(label) for label in self.scorer.decision_rule.classes]
 
     def label_probabilities(self, probabilities: Sequence[float] | None) -> dict[str, float] | None:
         """Return probabilities by class; None for a regression."""
-        return None if probabilities is None else dict(zip(self.classes, probabilities))
+        return None if probabilities is None else dict(zip(self.class_labels, probabilities))
 
     @cached_property
     def estimated_max_upload_rows(self) -> int:
