@@ -139,13 +139,13 @@ class KernelPool:
         self._forker = KernelForker()
         self._prestarted: dict[str, StageKernel] = {}
         self._running: dict[str, StageKernel] = {}
-        self._is_stopped = False
+        self._are_all_killed = False
 
     def __enter__(self) -> KernelPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop_all()
+        self.kill_all()
         for kernel in self._prestarted.values():
             kernel.shut_down()
         self._forker.close()
@@ -177,9 +177,9 @@ class KernelPool:
         if stage in self._running:
             self._running[stage].kill()
 
-    def stop_all(self) -> None:
-        """Kill all kernels, and start no more."""
-        self._is_stopped = True
+    def kill_all(self) -> None:
+        """Kill all kernels; one that is started later is killed at once."""
+        self._are_all_killed = True
         for kernel in [*self._prestarted.values(), *self._running.values()]:
             kernel.kill()
 
@@ -191,7 +191,7 @@ class KernelPool:
         try:
             return self._start_and_wait(stage)
         except Exception as error:  # such as a missing kernelspec
-            if self._is_stopped:
+            if self._are_all_killed:
                 raise BuildError(f"stage {stage!r} was stopped before it began") from error
             append_progress(
                 self._logs[stage], f"the kernel did not start ({error}); trying once more"
@@ -208,7 +208,7 @@ class KernelPool:
     def _start_and_wait(self, stage: str) -> StageKernel:
         kernel = self._prestarted.pop(stage, None) or self._start(stage)
         self._running[stage] = kernel
-        if self._is_stopped:  # while it was being started
+        if self._are_all_killed:  # while it was being started
             kernel.kill()
         try:
             kernel.wait_until_ready()

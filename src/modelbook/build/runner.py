@@ -84,7 +84,7 @@ class StageRunner:
                 self._start_ready_stages(pool)
             if interrupted.is_set():
                 self.result.was_stopped = True
-                self._kernels.stop_all()
+                self._kernels.kill_all()
         return self.result
 
     def _start_ready_stages(self, pool: ThreadPoolExecutor) -> None:
