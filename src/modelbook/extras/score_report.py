@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelbook.scoring.batch import BatchResult
 
 REFERENCE_FILE = "reference.parquet"  # holdout rows of a version; an export may lack them
+REASONS_COLUMN = 1  # of a file of rejected rows; by position, because a column may have any name
 
 
 def describe_batch(
@@ -39,9 +40,10 @@ def describe_batch(
     -------
     dict
         ``rows``, ``scored_rows``, ``rejected_rows``, ``rejected_columns`` (rejected rows by the
-        column that breaks the contract), ``drift`` (by column, in multiples of its threshold,
-        largest first; None without reference rows or with too few rows), and ``drifted`` (columns
-        whose drift is at least their threshold).
+        column that breaks the contract), ``drift`` (from the matched holdout, by column, in
+        multiples of its threshold, largest first; columns whose drift is not measured are absent;
+        None without reference rows or with too few rows), and ``drifted`` (columns whose drift is
+        at least their threshold).
     """
     contract = Contract.load(version.artifact_folder / "contract.yaml")
     drift_table = _measure_drift(root, source, version, contract, params)
@@ -66,7 +68,10 @@ def _measure_drift(
     contract: Contract,
     params: Monitor,
 ) -> pd.DataFrame | None:
-    """Measure the drift of the rows from the version's holdout; a large folder is sampled."""
+    """Measure the drift of the rows from the version's matched holdout; a large folder is sampled.
+
+    The holdout rows are resampled to the batch's mix, as in stage monitor.
+    """
     reference_path = version.artifact_folder / REFERENCE_FILE
     if not reference_path.is_file():
         return None
@@ -102,7 +107,7 @@ def _count_rejected_rows_by_column(
     for path in paths:
         if not path.is_file():
             continue
-        reasons = pd.read_csv(path, usecols=[1], dtype=str).squeeze("columns")  # after the row
+        reasons = pd.read_csv(path, usecols=[REASONS_COLUMN], dtype=str).squeeze("columns")
         for name in counts:
             pattern = rf"(?:^|; ){re.escape(name)} = "
             counts[name] += int(reasons.str.contains(pattern).sum())
