@@ -50,12 +50,12 @@ def serve(
     from modelbook.serving import server
 
     with report_errors():
-        root, name = (
+        root, book_name = (
             (Path.cwd(), exports.open_export(Path.cwd(), export_uri).name)
             if export_uri
             else find_book(book)
         )
-        server.run_server(root, name, host, port, workers, export_uri)
+        server.run_server(root, book_name, host, port, workers, export_uri)
 
 
 @app.command()
@@ -140,7 +140,7 @@ def score(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score rows with a version; write contract violations next to OUT, as .rejects.csv.
+    """Score rows with a version; write rejected rows with their reasons to a .rejects.csv by OUT.
 
     Examples:  modelbook score rows.csv scored.csv
     |  modelbook score s3://bucket/rows s3://bucket/scored
@@ -153,21 +153,21 @@ def score(
             "--journal requires --engine local, and --model champion or challenger"
         )
     with report_errors(), ExitStack() as stack:
-        root, name = find_book(book)
-        version = _find_version(root, name, model)
+        root, book_name = find_book(book)
+        version = _find_version(root, book_name, model)
         record_chunk = (
-            _open_batch_journal(root, name, version, model, stack) if to_journal else None
+            _open_batch_journal(root, book_name, version, model, stack) if to_journal else None
         )
         with _open_locations(input_path, output_path, scheduler) as (source, sink):
             result = _score_rows(
                 source, sink, version, engine, scheduler, output_path, record_chunk
             )
             if report:
-                _write_score_report(report, root, book, source, result, version)
-    _print_score(result, output_path, version.number, as_json)
+                _write_batch_report(report, root, book, source, result, version)
+    _print_batch_result(result, output_path, version.number, as_json)
 
 
-def _print_score(result: BatchResult, output_path: str, version: int, as_json: bool) -> None:
+def _print_batch_result(result: BatchResult, output_path: str, version: int, as_json: bool) -> None:
     from modelbook.dataset import object_store
 
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
@@ -193,22 +193,22 @@ def _print_score(result: BatchResult, output_path: str, version: int, as_json: b
         )
 
 
-def _find_version(root: Path, book: str, model: str) -> RegisteredVersion:
+def _find_version(root: Path, book: str, alias_or_version: str) -> RegisteredVersion:
     from modelbook.errors import ServingError
     from modelbook.registry import aliases
 
-    if model == aliases.CHAMPION:
+    if alias_or_version == aliases.CHAMPION:
         return aliases.require_champion(root, book, ServingError)
-    if model == aliases.CHALLENGER:
+    if alias_or_version == aliases.CHALLENGER:
         return aliases.require_challenger(root, book, ServingError)
-    if not model.isdigit():
+    if not alias_or_version.isdigit():
         raise typer.BadParameter(
-            f"{model!r} is not a version; give champion, challenger, or a number"
+            f"{alias_or_version!r} is not a version; give champion, challenger, or a number"
         )
-    return aliases.require_version(root, book, int(model), ServingError)
+    return aliases.require_version(root, book, int(alias_or_version), ServingError)
 
 
-def _write_score_report(
+def _write_batch_report(
     path: Path,
     root: Path,
     book: str | None,
@@ -216,7 +216,7 @@ def _write_score_report(
     result: BatchResult,
     version: RegisteredVersion,
 ) -> None:
-    """Write a JSON report: row counts, and drift by the thresholds of stage monitor."""
+    """Write a JSON report: row counts, and drift as stage monitor measures it."""
     from modelbook import config, formatting
     from modelbook.atomic import write_text
     from modelbook.extras import score_report
@@ -276,7 +276,11 @@ def _score_rows(
         engine_name=engine,
         scheduler=scheduler,
         record_chunk=record_chunk
-        and (lambda part, *chunk: record_chunk(f"{output_path}/{part}", *chunk)),
+        and (
+            lambda partition, chunk, rows_before: record_chunk(
+                f"{output_path}/{partition}", chunk, rows_before
+            )
+        ),
     )
 
 
@@ -289,7 +293,7 @@ def _check_engine_options(
         Path(input_path).is_dir() or is_remote_uri(input_path)
     ):
         raise typer.BadParameter(
-            f"an engine scores a folder of Parquet files, and {input_path} is not a folder"
+            f"--engine and --scheduler need a folder of Parquet files, which {input_path} is not"
         )
     if scheduler and engine == "local":
         raise typer.BadParameter("--scheduler is set, but --engine is local")
@@ -319,7 +323,7 @@ def _open_locations(
             return
         if scheduler:
             raise typer.BadParameter(
-                f"an engine scores a folder of Parquet files, not {input_path}"
+                f"--scheduler needs a folder of Parquet files, which {input_path} is not"
             )
     with (
         object_store.open_input(input_path) as source,
@@ -349,7 +353,7 @@ def drill(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Break the service of a copy of the book on purpose; exit with 1 if a guarantee does not hold.
+    """Inject faults into a copy of the service; exit with 1 if one of its guarantees does not hold.
 
     Examples:  modelbook drill  |  modelbook drill kill-process remove-journal
     """
@@ -367,12 +371,12 @@ def drill(
             typer.echo(f"{'':<11} {result.problem}", err=True)
 
     with report_errors():
-        root, name = find_book(book)
-        results = drill.run_drill(root, name, names, print_result)
+        root, book_name = find_book(book)
+        results = drill.run_drill(root, book_name, names, print_result)
     if as_json:
         print_json([result.to_dict() for result in results])
     else:
-        typer.echo(root / "reports" / name / "drill.html")
+        typer.echo(root / "reports" / book_name / "drill.html")
     if any(result.verdict == "broken" for result in results):
         raise typer.Exit(1)
 
@@ -384,12 +388,15 @@ app.add_typer(journal_app, name="journal")
 @journal_app.command("verify")
 def verify(
     predictions: Annotated[
-        list[str], typer.Argument(metavar="IDS", help="Prediction ids, each as ID or ID=HASH.")
+        list[str],
+        typer.Argument(
+            metavar="IDS", help="Prediction ids, each as ID or ID=HASH (row_hash of the response)."
+        ),
     ],
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify that the journal holds predictions unaltered; exit with 1 if it does not.
+    """Verify that predictions are in the journal, unaltered; exit with 1 if one is not.
 
     Examples:  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c
     |  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c=77d0c2f14ae9b0c3d2f1
@@ -397,8 +404,8 @@ def verify(
     from modelbook.journal import hash_chain
 
     with report_errors():
-        ids = dict(_split_hash(text) for text in predictions)
-        verifications = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
+        row_hashes = dict(_split_hash(text) for text in predictions)
+        verifications = hash_chain.verify_predictions(open_journal(*find_book(book)), row_hashes)
     if as_json:
         print_json(
             [
