@@ -299,6 +299,7 @@ def test_none_nan_and_large_integers_are_separate_values() -> None:
     assert parsing.normalize_texts(missing).isna().all()
     assert parsing.parse_numbers(missing, "currency").isna().all()
     assert dates.parse_timestamps(missing, "ISO8601").isna().all()
+    assert dates.parse_timestamps(missing[:0], "quarter").dtype == "datetime64[ns]"
     large = pd.Series([10**18, 10**18 + 1, None], dtype=object)
     assert parsing.normalize_texts(large).tolist()[:2] == [str(10**18), str(10**18 + 1)]
 

@@ -467,6 +467,13 @@ def test_placeholder_dates_are_missing_values() -> None:
     assert missing_facts(result.contract.questions[0].decided, "9999-12-31", 60) == []
 
 
+def test_column_of_placeholder_dates_alone_is_dropped() -> None:
+    placeholders = ["0000-00-00", "9999-12-31"] * (N // 2)
+    column = draft(make_people(until=placeholders)).contract.columns["until"]
+    assert column.role == "dropped"
+    assert missing_facts(column.reason, *placeholders[:2]) == []
+
+
 def test_out_of_range_dates_of_parquet_are_missing_with_a_question(project_folder: Path) -> None:
     ends = np.array(["2023-01-05", "9999-12-31", "2024-02-01"] * (N // 3), "datetime64[us]")
     make_people(until=ends).to_parquet(project_folder / "t.parquet")

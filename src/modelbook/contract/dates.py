@@ -60,6 +60,8 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
 
     if values.dtype.kind == "M":
         return _to_naive_utc(values)
+    if values.empty:  # pandas maps no values to float
+        return values.astype("datetime64[ns]")
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
     if (find_start := _PERIOD_STARTS.get(date_format)) is not None:

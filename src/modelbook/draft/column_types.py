@@ -521,6 +521,10 @@ def _guess_date_text(
 ) -> None:
     sentinel_dates = [text for text in texts if SENTINEL_DATE_PATTERN.fullmatch(text)]
     texts = [text for text in texts if text not in sentinel_dates]
+    if not texts:
+        finding = f"only placeholders of dates: {', '.join(map(repr, sentinel_dates[:3]))}"
+        guess.change_role("dropped", finding)
+        return
     date_format = _find_date_format(guess, texts, day_first)
     if date_format is None:
         return
