@@ -537,7 +537,7 @@ def keep_version(method: str) -> Callable[..., Any]:
     complete = getattr(object_store.RemotePath, method)
 
     def copy(self: object_store.RemotePath, path: Path) -> Any:
-        assert self.url.endswith("/_run/version"), self.url
+        assert self.uri.endswith("/_run/version"), self.uri
         return complete(self, path)
 
     return copy
