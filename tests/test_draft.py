@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +473,14 @@ def test_column_of_placeholder_dates_alone_is_dropped() -> None:
     column = draft(make_people(until=placeholders)).contract.columns["until"]
     assert column.role == "dropped"
     assert missing_facts(column.reason, *placeholders[:2]) == []
+
+
+def test_column_of_dates_out_of_range_alone_is_dropped() -> None:
+    column = draft(make_people(born=[date(1, 2, 3), date(9999, 1, 1)] * (N // 2))).contract.columns[
+        "born"
+    ]
+    assert column.role == "dropped"
+    assert missing_facts(column.reason, 1677, 2262) == []
 
 
 def test_out_of_range_dates_of_parquet_are_missing_with_a_question(project_folder: Path) -> None:

@@ -498,6 +498,9 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
 
 def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None:
     timestamps = dates.parse_timestamps(values, date_format)
+    if timestamps.isna().all():
+        guess.change_role("dropped", "dates before 1677 or after 2262, which are not supported")
+        return
     if date_format in TIME_FORMATS:
         guess.contract_keys |= {"type": "date", "format": date_format, "date_parts": ["hour"]}
         guess.reason = f"times of day as {date_format}, of which only the hour is a feature"
