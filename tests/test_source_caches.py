@@ -49,6 +49,13 @@ def test_unchanged_modules_are_not_parsed_again(package, monkeypatch):
     assert follow() == ({"first.py", "second.py"}, {"json", "csv"})
 
 
+def test_cache_older_than_the_code_that_finds_imports_is_ignored(package, monkeypatch):
+    follow()
+    os.utime(source_imports._get_cache_path(), (0, 0))
+    monkeypatch.setattr(source_imports, "find_imports", lambda source: frozenset({"re"}))
+    assert follow() == ({"first.py"}, {"re"})
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_unreadable_cache_is_replaced(package, content):
     follow()

@@ -60,9 +60,9 @@ def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     while pending_files:
         path = pending_files.pop()
         files.add(path)
-        mtime_ns, imports = cached_imports.get(str(path), (None, []))
-        if mtime_ns != path.stat().st_mtime_ns:
-            mtime_ns = path.stat().st_mtime_ns
+        mtime_ns = path.stat().st_mtime_ns
+        cached_mtime_ns, imports = cached_imports.get(str(path), (None, []))
+        if cached_mtime_ns != mtime_ns:
             imports = sorted(find_imports(path.read_text(encoding="utf-8")))
             cached_imports[str(path)] = [mtime_ns, imports]
             has_changed = True
@@ -82,8 +82,13 @@ def _get_cache_path() -> Path:
 
 @cache
 def _load_cache(path: Path) -> dict[str, list[Any]]:
-    """Read the cached time of change and imports by module; changes apply to this process."""
+    """Read the cached time of change and imports by module; changes apply to this process.
+
+    A cache that is older than this module may hold what its former code found.
+    """
     try:
+        if path.stat().st_mtime_ns < Path(__file__).stat().st_mtime_ns:
+            return {}
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
