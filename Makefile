@@ -9,7 +9,10 @@ find-python = $(shell for version in $(1); do \
 locked-minor = $(filter $(PYTHONS),$(shell "$(1)" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null))
 PYTHON ?= $(call find-python,$(call locked-minor,$(BIN)/python) $(PYTHONS))
 NEWEST = $(call find-python,$(PYTHONS))
-OLDEST = $(call find-python,$(sort $(PYTHONS)))
+# For tests, the distribution's build of a Python: it is optimized, and that of pyenv is not by default.
+distributed = $(shell /usr/bin/python$(call locked-minor,$(1)) -m pip --version >/dev/null 2>&1 \
+	&& echo /usr/bin/python$(call locked-minor,$(1)) || echo "$(1)")
+OLDEST = $(call distributed,$(call find-python,$(sort $(PYTHONS))))
 VENV := .venv
 BIN := $(VENV)/bin
 LAB =

