@@ -37,7 +37,8 @@ def make_pipeline_app() -> FastAPI:
     import cloudpickle
     import pandas as pd
 
-    model, app = cloudpickle.loads(Path(os.environ["PICKLE"]).read_bytes()), FastAPI()
+    model = cloudpickle.loads(Path(os.environ["PICKLE"]).read_bytes())
+    app = FastAPI()
 
     @app.post("/predict")
     def predict(row: Row) -> dict[str, Any]:  # type: ignore[valid-type]
@@ -53,7 +54,8 @@ def make_pycaret_app() -> FastAPI:
     import pandas as pd
     from pycaret.classification import predict_model
 
-    model, app = cloudpickle.loads(Path(os.environ["PICKLE"]).read_bytes()), FastAPI()
+    model = cloudpickle.loads(Path(os.environ["PICKLE"]).read_bytes())
+    app = FastAPI()
 
     @app.post("/predict")
     def predict(row: Row) -> dict[str, Any]:  # type: ignore[valid-type]

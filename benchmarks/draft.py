@@ -49,7 +49,8 @@ def main() -> None:
         make_table(args.rows).to_csv(args.make, index=False)
         return
     with TemporaryDirectory() as temp_dir:
-        project_dir, table_path = Path(temp_dir), Path(temp_dir) / "table.csv"
+        project_dir = Path(temp_dir)
+        table_path = Path(temp_dir) / "table.csv"
         shutil.copy(ROOT / "pipeline.yaml", project_dir)
         # In another process: ru_maxrss of a child starts at the size of its parent.
         subprocess.run(

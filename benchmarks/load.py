@@ -33,9 +33,14 @@ class Client(asyncio.Protocol):
     """A keep-alive connection. Its minimal parser needs responses with a Content-Length header."""
 
     def __init__(self, request: bytes, until: float, pause: float, closed: asyncio.Future) -> None:
-        self._request, self._until, self._pause, self._closed = request, until, pause, closed
+        self._request = request
+        self._until = until
+        self._pause = pause
+        self._closed = closed
         self.latencies: list[float] = []
-        self.failed, self._buffer, self._next = 0, b"", time.perf_counter()
+        self.failed = 0
+        self._buffer = b""
+        self._next = time.perf_counter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -87,7 +92,8 @@ async def load(
 
     ``rate`` is the total number of requests per second, 0 for as many as possible.
     """
-    parsed_url, loop = urlparse(url), asyncio.get_running_loop()
+    parsed_url = urlparse(url)
+    loop = asyncio.get_running_loop()
     headers = (
         f"POST {parsed_url.path} HTTP/1.1\r\nHost: {parsed_url.netloc}\r\n"
         f"Content-Type: application/json\r\n{extra_headers}"

@@ -83,7 +83,8 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
     if outcomes:
         batch_outcomes = np.random.default_rng(1).uniform(size=len(batch_scores)) < batch_scores
         batch = batch.assign(y=batch_outcomes.astype(int))
-    params, importance = Monitor(), dict.fromkeys([*NUMBERS, *CODES], 1.0)
+    params = Monitor()
+    importance = dict.fromkeys([*NUMBERS, *CODES], 1.0)
 
     def run() -> list[str]:
         evaluation = batch_evaluation.evaluate_batch(

@@ -33,7 +33,8 @@ if __name__ == "__main__":
 
 import psutil
 
-ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
 MAX_BYTES, MAX_CPU_MS, MAX_MEMORY_MB, MAX_HEALTH_MS = 1_000_000, 300, 64, 100
 MAX_ROWS = 1000  # default of the settings
 JSON, CSV = "application/json", "text/csv"
@@ -70,8 +71,10 @@ def build_cases(
     row = schema["example"]
     infer = f"/v2/models/{book}/infer"
     name = next(key for key, value in row.items() if isinstance(value, int | float))
-    valid, invalid = json.dumps(row), json.dumps({**row, name: "wrong"})
-    header, csv_row = ",".join(row), ",".join("" if v is None else str(v) for v in row.values())
+    valid = json.dumps(row)
+    invalid = json.dumps({**row, name: "wrong"})
+    header = ",".join(row)
+    csv_row = ",".join("" if v is None else str(v) for v in row.values())
     keys = ",".join(f'"k{i}": 1' for i in range(60_000))
     cases = [
         Case(f"{max_rows:,} valid rows", _repeat_in_list(valid, max_rows)),
@@ -225,7 +228,9 @@ def send_request(
 
 def measure(case: Case, port: int, process: psutil.Process) -> Cost:
     """Send a request while threads poll the health check and the memory of the process."""
-    health_seconds, memory_sizes, is_done = [0.0], [process.memory_info().rss], threading.Event()
+    health_seconds = [0.0]
+    memory_sizes = [process.memory_info().rss]
+    is_done = threading.Event()
 
     def watch_health() -> None:
         while not is_done.is_set():
@@ -243,12 +248,11 @@ def measure(case: Case, port: int, process: psutil.Process) -> Cost:
     idle_cpu = _measure_idle_cpu(port, process)
     for thread in threads:
         thread.start()
-    cpu_before, start_time = sum(process.cpu_times()[:2]), time.perf_counter()
+    cpu_before = sum(process.cpu_times()[:2])
+    start_time = time.perf_counter()
     status, _ = send_request(port, "POST", case.path, case.body, case.content_type)
-    seconds, cpu_seconds = (
-        time.perf_counter() - start_time,
-        sum(process.cpu_times()[:2]) - cpu_before,
-    )
+    seconds = time.perf_counter() - start_time
+    cpu_seconds = sum(process.cpu_times()[:2]) - cpu_before
     is_done.set()
     for thread in threads:
         thread.join()
@@ -287,10 +291,8 @@ def main() -> None:
     with serve(args.project.resolve(), args.book) as (port, process):
         openapi = json.loads(send_request(port, "GET", "/openapi.json")[1])
         schema = openapi["components"]["schemas"]["Row"]
-        row, max_upload_rows = (
-            schema["example"],
-            json.loads(send_request(port, "GET", "/model")[1])["max_upload_rows"],
-        )
+        row = schema["example"]
+        max_upload_rows = json.loads(send_request(port, "GET", "/model")[1])["max_upload_rows"]
         send_request(
             port, "POST", "/predict", json.dumps([row] * 500).encode()
         )  # whatever the first one loads

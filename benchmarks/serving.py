@@ -45,7 +45,8 @@ from modelbook.registry.aliases import RegisteredVersion, read_aliases
 from modelbook.registry.store import get_tracking_uri
 from modelbook.serving import served_models
 
-ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
 MODELBOOK, EMPTY = "modelbook serve", "empty FastAPI endpoint"
 BATCH_ROUNDS = 2
 
@@ -159,7 +160,8 @@ def _wait(
     seconds: float = 180,
 ) -> None:
     """Wait for the first response of 200, or exit with the reason and the server's last lines."""
-    deadline, reason = time.monotonic() + seconds, ""
+    deadline = time.monotonic() + seconds
+    reason = ""
     while time.monotonic() < deadline and process.poll() is None:
         request = urllib.request.Request(url, body, {"content-type": "application/json"})
         try:

@@ -40,7 +40,8 @@ def make_mixed_table(rows: int, levels: int, target_type: str) -> pd.DataFrame:
     frame = pd.DataFrame(rng.normal(size=(rows, 6)), columns=[f"n{index}" for index in range(6)])
     names = np.array([f"level {index}" for index in range(levels)])
     codes = rng.integers(0, levels, rows)
-    frame["group"], frame["grade"] = names[codes], rng.choice(["low", "mid", "high"], rows)
+    frame["group"] = names[codes]
+    frame["grade"] = rng.choice(["low", "mid", "high"], rows)
     grade = frame["grade"].map({"low": -0.7, "mid": 0.0, "high": 0.5})
     signal = (
         0.5 * frame["n0"]

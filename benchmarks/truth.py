@@ -127,7 +127,9 @@ def measure_roc_auc_coverage(
     n_rows: int, rate: float, repeats: int, *, separation: float = 1.0, seed: int = 0
 ) -> Rate:
     """Coverage of the ROC AUC interval for normal scores, among tables that have an interval."""
-    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
+    rng = np.random.default_rng(seed)
+    n_with_ci = 0
+    n_covered = 0
     truth = norm.cdf(separation / np.sqrt(2))
     for _ in range(repeats):
         outcome = draw_estimable_outcome(rng, n_rows, rate)
@@ -145,9 +147,12 @@ def measure_roc_auc_coverage(
 
 def measure_precision_coverage(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the precision interval on 300 rows with 10% positives."""
-    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
+    rng = np.random.default_rng(seed)
+    n_with_ci = 0
+    n_covered = 0
     metric = make_threshold_metrics(threshold)["precision"]
-    true_positive_rate, false_positive_rate = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
+    true_positive_rate = 0.1 * norm.sf(threshold - 1)
+    false_positive_rate = 0.9 * norm.sf(threshold)
     for _ in range(repeats):
         outcome = draw_estimable_outcome(rng, 300, 0.1)
         score = rng.normal(size=300) + outcome
@@ -176,7 +181,9 @@ def measure_rmse_coverage(
 
     Entities have five rows each, or a geometrically distributed number with this mean.
     """
-    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
+    rng = np.random.default_rng(seed)
+    n_with_ci = 0
+    n_covered = 0
     draw_errors = ERROR_DISTRIBUTIONS[errors]
     for _ in range(repeats):
         rows = np.full(n_entities, 5) if has_equal_sizes else rng.geometric(0.2, n_entities)
@@ -224,7 +231,9 @@ def measure_fairness_false_positives(
     n_groups: int, group_rows: int, rate: float, repeats: int, *, seed: int = 0
 ) -> Rate:
     """How often the gate rejects a model that performs equally in all groups."""
-    rng, contract, n_rejected = np.random.default_rng(seed), make_contract(n_groups + 1), 0
+    rng = np.random.default_rng(seed)
+    contract = make_contract(n_groups + 1)
+    n_rejected = 0
     group = np.repeat(
         [str(number) for number in range(n_groups + 1)], [1000] + [group_rows] * n_groups
     )
@@ -246,7 +255,9 @@ def measure_gap_misses(
     n_gaps: int, n_positive: int, recall: float, repeats: int, *, seed: int = 0
 ) -> Rate:
     """How often any of several widened intervals excludes the true gap to a recall of 50%."""
-    rng, metric, n_missed = np.random.default_rng(seed), make_threshold_metrics(0.5)["recall"], 0
+    rng = np.random.default_rng(seed)
+    metric = make_threshold_metrics(0.5)["recall"]
+    n_missed = 0
 
     def draw_recall(size: int, share: float) -> Interval:
         outcome = np.repeat([1, 0], [size, 100])
@@ -267,7 +278,9 @@ def measure_false_weaker_slices(
     n_slices: int, slice_rows: int, rate: float, repeats: int, *, seed: int = 0
 ) -> Rate:
     """How often a slice is named as weaker than all rows, if the truth is the same in all."""
-    rng, task, n_named = np.random.default_rng(seed), Binary(make_contract(n_slices)), 0
+    rng = np.random.default_rng(seed)
+    task = Binary(make_contract(n_slices))
+    n_named = 0
     group = np.repeat([str(number) for number in range(n_slices)], slice_rows)
     frame = pd.DataFrame({"group": group})
     for _ in range(repeats):
@@ -289,7 +302,9 @@ def measure_false_error_slices(n_rows: int, repeats: int, *, seed: int = 0) -> R
 
     Errors have two sizes: the intervals of skewed errors are wider on the side of 0.
     """
-    rng, contract, n_significant = np.random.default_rng(seed), make_noise_contract(), 0
+    rng = np.random.default_rng(seed)
+    contract = make_noise_contract()
+    n_significant = 0
     for _ in range(repeats):
         frame = draw_frame(contract, rng.normal(size=(n_rows, 5)), rng)
         outcome = frame["y"].to_numpy(dtype=int)
@@ -318,7 +333,8 @@ def is_rejected_for(gaps: pd.DataFrame) -> bool:
 
 def score_noise(rng: np.random.Generator, n_families: int) -> np.ndarray:
     """ROC AUC of families in five folds of pure noise; shape (families, folds)."""
-    features, outcome = rng.normal(size=(200, 5)), rng.integers(0, 2, 200)
+    features = rng.normal(size=(200, 5))
+    outcome = rng.integers(0, 2, 200)
     folds = StratifiedKFold(5, shuffle=True, random_state=int(rng.integers(2**31)))
     return np.array(
         [
@@ -330,7 +346,8 @@ def score_noise(rng: np.random.Generator, n_families: int) -> np.ndarray:
 
 def measure_significant_leader_rate(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often the best of several families is significantly better than the baseline on noise."""
-    rng, n_significant = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_significant = 0
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
         best = scores[np.argmax(scores.mean(axis=1))]
@@ -340,7 +357,8 @@ def measure_significant_leader_rate(n_families: int, repeats: int, *, seed: int 
 
 def measure_permutation_false_alarms(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often the permutation check alarms without a leak."""
-    rng, n_alarms = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_alarms = 0
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
         p_values = [compute_gain_p_value(family - 0.5) for family in scores]
@@ -358,7 +376,8 @@ def measure_selection_bias(
     Without bias the rate would be 50%; the uncorrected mean of the best of ten families is above
     0.5 in 93% of the tables.
     """
-    rng, n_above = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_above = 0
     for _ in range(repeats):
         scores, combined = score_noise_and_combinations(rng, n_families, n_folds)
         n_above += CORRECTED_MEANS[strategy](scores, combined) > 0.5
@@ -394,7 +413,8 @@ def score_noise_and_combinations(
     rng: np.random.Generator, n_families: int, n_folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """ROC AUC per fold of families on noise, and of a blend of the best of them."""
-    features, outcome = rng.normal(size=(200, 5)), rng.integers(0, 2, 200)
+    features = rng.normal(size=(200, 5))
+    outcome = rng.integers(0, 2, 200)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=int(rng.integers(2**31)))
     splits = list(folds.split(features, outcome))
     predicted = np.array(
@@ -427,7 +447,9 @@ def measure_false_promotion_rate(
     share: float, rate: float, repeats: int, *, users: int = 5000, seed: int = 0
 ) -> Rate:
     """How often an equal challenger is promoted, if the test is evaluated every 100 users."""
-    rng, look_times, n_promoted = np.random.default_rng(seed), np.arange(200, users + 1, 100), 0
+    rng = np.random.default_rng(seed)
+    look_times = np.arange(200, users + 1, 100)
+    n_promoted = 0
     for _ in range(repeats):
         scores = rng.beta(0.5, 0.5 / rate, users)
         losses = (scores - (rng.random(users) < rate)) ** 2
@@ -444,7 +466,8 @@ def measure_false_promotion_rate(
 
 def measure_false_mismatch_rate(share: float, repeats: int, *, seed: int = 0) -> Rate:
     """How often a sample ratio as planned is called a mismatch, if tested after each user."""
-    rng, n_mismatches = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_mismatches = 0
     for _ in range(repeats):
         challenger_counts = np.cumsum(rng.random(2000) < share)
         p_values = [
@@ -500,8 +523,11 @@ def _count_retrains(
     seed: int,
 ) -> tuple[int, int]:
     """Count runs with a drop of twice the limit, or of the limit in two of three windows."""
-    rng, n_retrained, n_with_ci = np.random.default_rng(seed), 0, 0
-    name, limit = task.headline_metric, Monitor().max_metric_drop
+    rng = np.random.default_rng(seed)
+    n_retrained = 0
+    n_with_ci = 0
+    name = task.headline_metric
+    limit = Monitor().max_metric_drop
     metric = task.metric_functions()[name]
     for _ in range(repeats):
         value, low, high = compute_metric_with_ci(
@@ -526,7 +552,9 @@ def _count_retrains(
 
 def measure_duplicate_detection(jitter: float, repeats: int, *, seed: int = 0) -> Rate:
     """How often a holdout of duplicates of train rows is rejected."""
-    rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
+    rng = np.random.default_rng(seed)
+    contract = make_noise_contract()
+    n_refused = 0
     for _ in range(repeats):
         numbers = np.repeat(rng.normal(size=(300, 5)), 5, axis=0)
         frame = draw_frame(contract, numbers + jitter * rng.normal(size=numbers.shape), rng)
@@ -536,7 +564,9 @@ def measure_duplicate_detection(jitter: float, repeats: int, *, seed: int = 0) -
 
 def measure_duplicate_false_positives(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often a holdout without duplicates is rejected."""
-    rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
+    rng = np.random.default_rng(seed)
+    contract = make_noise_contract()
+    n_refused = 0
     for _ in range(repeats):
         numbers = rng.normal(size=(1500, dimensions)) @ rng.normal(size=(dimensions, 5))
         n_refused += (
@@ -574,7 +604,8 @@ def measure_duplicate_share(
 
 def measure_difference_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the interval of the ROC AUC difference of two equal models."""
-    rng, n_covered = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_covered = 0
     task = Binary(make_contract(2))
     for _ in range(repeats):
         first_model, second_model = draw_pair(rng, n_rows, 0.7)
@@ -587,8 +618,10 @@ def measure_difference_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> 
 
 def measure_inferior_model_rate(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often a model that is worse by the margin passes the gate's comparison."""
-    rng, n_passed = np.random.default_rng(seed), 0
-    task, margin = Binary(make_contract(2)), Deploy().non_inferiority_margin
+    rng = np.random.default_rng(seed)
+    n_passed = 0
+    task = Binary(make_contract(2))
+    margin = Deploy().non_inferiority_margin
     for _ in range(repeats):
         first_model, second_model = draw_pair(rng, n_rows, 0.81)
         _, low, _ = compute_paired_difference(
@@ -613,7 +646,9 @@ def draw_pair(rng: np.random.Generator, n_rows: int, noise: float) -> tuple[Scor
 
 def measure_gain_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the interval of the log loss gain, for calibrated probabilities."""
-    rng, n_covered, task = np.random.default_rng(seed), 0, Binary(make_contract(2))
+    rng = np.random.default_rng(seed)
+    n_covered = 0
+    task = Binary(make_contract(2))
     truth = compute_gain_over_baseline(task, draw_calibrated(rng, 400_000), resamples=0, seed=0)[0]
     for _ in range(repeats):
         scored = draw_calibrated(rng, n_rows)
@@ -626,8 +661,11 @@ def measure_gain_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
 
 def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the saving at capacity, of rows that are weighted to the mix of recent ones."""
-    rng, n_covered, n_with_ci = np.random.default_rng(seed), 0, 0
-    task, costs = Binary(make_contract(2)), CostMatrix(4, 1)
+    rng = np.random.default_rng(seed)
+    n_covered = 0
+    n_with_ci = 0
+    task = Binary(make_contract(2))
+    costs = CostMatrix(4, 1)
 
     def measure(
         n: int, rate: float, recent_rate: float, resamples: int
@@ -662,8 +700,11 @@ def draw_calibrated(rng: np.random.Generator, n_rows: int) -> ScoredRows:
 
 def measure_multiclass_coverage(repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the interval of the macro-averaged ROC AUC of three classes."""
-    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
-    name, metric = "roc_auc", MULTICLASS_METRICS["roc_auc"]
+    rng = np.random.default_rng(seed)
+    n_with_ci = 0
+    n_covered = 0
+    name = "roc_auc"
+    metric = MULTICLASS_METRICS["roc_auc"]
     truth = norm.cdf(1 / np.sqrt(2))  # the same for every class
     for _ in range(repeats):
         outcome = rng.choice(3, 100, p=[0.6, 0.33, 0.07])
@@ -678,7 +719,9 @@ def measure_multiclass_coverage(repeats: int, *, seed: int = 0) -> Rate:
 
 def measure_quantile_coverage(name: str, n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the interval of an error quantile, with three correlated errors per entity."""
-    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
+    rng = np.random.default_rng(seed)
+    n_with_ci = 0
+    n_covered = 0
     truth = np.sqrt(2) * norm.ppf((1 + QUANTILES[name]) / 2)
     entity = np.repeat(np.arange(n_entities), 3)
     for _ in range(repeats):
@@ -695,7 +738,8 @@ def measure_quantile_coverage(name: str, n_entities: int, repeats: int, *, seed:
 
 def measure_prediction_interval_coverage(n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often a conformal 90% interval covers a row of a new entity."""
-    rng, n_covered = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_covered = 0
     for _ in range(repeats):
         rows = rng.integers(1, 10, n_entities + 1)
         scale = np.repeat(rng.exponential(size=n_entities + 1), rows)
@@ -713,8 +757,10 @@ def measure_estimate_coverage(calibration: str, repeats: int, *, seed: int = 0) 
 
     Without logistic calibration, scores are also shifted toward the middle.
     """
-    rng, n_covered = np.random.default_rng(seed), 0
-    calibrate, is_shifted = CALIBRATIONS[calibration], calibration != "true"
+    rng = np.random.default_rng(seed)
+    n_covered = 0
+    calibrate = CALIBRATIONS[calibration]
+    is_shifted = calibration != "true"
 
     def draw(n_rows: int, is_mixed: bool) -> tuple[np.ndarray, np.ndarray]:
         score = rng.beta(1, 1, n_rows)
@@ -747,7 +793,9 @@ def measure_drift_false_alarms(
 
     Users have five rows each, or a heavy-tailed number of rows with the user missing in a tenth.
     """
-    rng, n_drifted, contract = np.random.default_rng(seed), 0, make_users_contract()
+    rng = np.random.default_rng(seed)
+    n_drifted = 0
+    contract = make_users_contract()
 
     def draw(n_users: int) -> pd.DataFrame:
         rows = np.full(n_users, 5) if has_equal_sizes else np.minimum(rng.zipf(1.7, n_users), 60)
@@ -780,7 +828,8 @@ def make_users_contract() -> Contract:
 
 def measure_group_detection(n_groups: int, noise: float, repeats: int, *, seed: int = 0) -> Rate:
     """How often a dropped column is suspected to be the entity; noise above 1: labels at random."""
-    rng, n_suspected = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    n_suspected = 0
     definition = make_noise_contract().model_dump(exclude_defaults=True)
     group_column = {
         "role": "dropped",
@@ -812,7 +861,9 @@ def measure_group_detection(n_groups: int, noise: float, repeats: int, *, seed: 
 
 def measure_group_false_positives(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often groups are suspected in a table without groups whose target varies fast."""
-    rng, contract, n_suspected = np.random.default_rng(seed), make_noise_contract(), 0
+    rng = np.random.default_rng(seed)
+    contract = make_noise_contract()
+    n_suspected = 0
     for _ in range(repeats):
         numbers = rng.normal(size=(1000, dimensions)) @ np.eye(dimensions, 5)
         probability = 1 / (1 + np.exp(-3 * np.sin(3 * numbers[:, 0])))
@@ -898,9 +949,11 @@ def list_cases() -> list[Case]:
 
 def measure_rate(case: Case, max_repeats: int) -> Rate:
     """Repeat a case until its interval lies on one side of the target, at most ``most`` times."""
-    rate, n_done = case(FIRST_REPEATS, seed=0), FIRST_REPEATS
+    rate = case(FIRST_REPEATS, seed=0)
+    n_done = FIRST_REPEATS
     while rate.n_runs and not (rate.is_met or rate.is_missed) and n_done < max_repeats:
-        rate, n_done = rate + case(n_done, seed=n_done), 2 * n_done
+        rate = rate + case(n_done, seed=n_done)
+        n_done = 2 * n_done
     return rate
 
 

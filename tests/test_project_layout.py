@@ -83,6 +83,35 @@ def test_every_module_has_docstring_and_specific_name(trees):
     assert [path for path in trees if Path(path).stem in vague] == []
 
 
+def is_parallel_assignment(node: ast.AST) -> bool:
+    """Whether a line assigns values of different kinds to several names, for no swap of them."""
+    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+        return False
+    [target] = node.targets
+    values = node.value.elts
+    if not isinstance(target, ast.Tuple) or any(
+        isinstance(name, ast.Tuple) for name in target.elts
+    ):
+        return False
+    read_names = [{ast.unparse(part) for part in ast.walk(value)} for value in values]
+    assigned_names = [ast.unparse(name).split("[")[0] for name in target.elts]
+    is_swap = any(
+        set(assigned_names[:position]) & names for position, names in enumerate(read_names)
+    )
+    return not is_swap and len({type(value) for value in values}) > 1
+
+
+@pytest.mark.long
+def test_no_line_assigns_unrelated_values(trees):
+    lines = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if is_parallel_assignment(node)
+    ]
+    assert lines == []
+
+
 @pytest.mark.parametrize(
     "command",
     [["-c", "import modelbook"], ["-m", "modelbook.cli", "--help"]],

@@ -15,7 +15,9 @@ class ModelbookError(Exception):
     """
 
     def __init__(self, problem: str, *, expected: str = "", next: str = "") -> None:
-        self.problem, self.expected, self.next = problem, expected, next
+        self.problem = problem
+        self.expected = expected
+        self.next = next
         lines = [problem]
         if expected:
             lines.append(f"  expected: {expected}")

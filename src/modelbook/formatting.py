@@ -142,7 +142,8 @@ def format_amount(value: float, decimals: int) -> str:
 
 def pluralize(noun: str) -> str:
     """Return the plural of an English noun, or of a phrase that ends with it: ``companies``."""
-    first, last = noun[: noun.rfind(" ") + 1], noun[noun.rfind(" ") + 1 :]
+    first = noun[: noun.rfind(" ") + 1]
+    last = noun[noun.rfind(" ") + 1 :]
     if last in IRREGULAR_PLURALS:
         return first + IRREGULAR_PLURALS[last]
     if re.search("[^aeiou]y$", last):

@@ -390,7 +390,8 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
 
 
 def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
-    champion_name, margin = f"version {evidence.champion}", limits.non_inferiority_margin
+    champion_name = f"version {evidence.champion}"
+    margin = limits.non_inferiority_margin
     criteria = [_make_paired_rows_criterion(evidence, limits)]
     # Too few rows have already failed the criterion above.
     if evidence.champion_difference is not None or evidence.paired_rows >= limits.paired_rows:
@@ -424,7 +425,8 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
     difference = evidence.champion_difference
     margin = limits.non_inferiority_margin
     rows = evidence.paired_rows
-    required, reason = limits.paired_rows, ""
+    required = limits.paired_rows
+    reason = ""
     if difference is not None and difference.low < -margin <= difference.high:
         rows_for_margin = _compute_rows_for_margin(difference, margin, rows)
         if rows_for_margin > max(required, rows):

@@ -66,7 +66,8 @@ def _bound_from_below(
     alpha: float,
 ) -> np.ndarray:
     """The largest value that the wealth of bets on a larger mean rejects, by bisection."""
-    low, high = np.full(len(counts), -loss_bound), sums / counts
+    low = np.full(len(counts), -loss_bound)
+    high = sums / counts
     bets = BET_FRACTIONS / max_deviation
     penalties = (np.log1p(-BET_FRACTIONS) + BET_FRACTIONS) / max_deviation**2
 

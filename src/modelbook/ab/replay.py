@@ -187,7 +187,8 @@ def replay_predictions(
     features = contract.feature_names
     slices = [name for name in contract.slices if name in features]
     result = ReplayResult(scorer.decision_rule.score_change_label, slices)
-    rng, start_time = np.random.default_rng(0), time.monotonic()
+    rng = np.random.default_rng(0)
+    start_time = time.monotonic()
     while rows := list(islice(journal_rows, CHUNK_ROWS)):
         chunk = _replay_chunk(rows, scorer, features, version_label)
         result.add_chunk(chunk, rng)
@@ -270,7 +271,8 @@ def _replay_chunk(
 def _read_journaled_scores(
     row: dict[str, Any], decision_rule: DecisionRule, version_label: str
 ) -> list[float]:
-    classes, probabilities = [str(label) for label in decision_rule.classes], row["probabilities"]
+    classes = [str(label) for label in decision_rule.classes]
+    probabilities = row["probabilities"]
     if sorted(probabilities or []) != sorted(classes):
         raise ContractError(
             f"{version_label} predicts {', '.join(classes) or 'a number'}, version "

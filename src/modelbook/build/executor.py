@@ -39,7 +39,8 @@ from modelbook.training import custom_code
 
 def mark_stale_stages(dag: Any) -> None:
     """Ploomber hook: use a book's own notebooks, and mark stages with changed dependencies."""
-    root, book = project.find_root(), _get_book_name(dag)
+    root = project.find_root()
+    book = _get_book_name(dag)
     book_notebooks.use_book_notebooks(dag, root, book)
     build_state = staleness.read_build_state(root, book)
     stale: set[str] = set()
@@ -69,7 +70,9 @@ class BuildExecutor(ploomber.Executor):
     def __init__(
         self, jobs: int = 2, timeout: dict[str, float] | None = None, keep_runs: int = 20
     ) -> None:
-        self.jobs, self.timeout, self.keep_runs = jobs, timeout or {}, keep_runs
+        self.jobs = jobs
+        self.timeout = timeout or {}
+        self.keep_runs = keep_runs
         with _report_errors():  # before Ploomber's own, less specific checks
             root = project.find_root()
             env_file = project.find_env_file(root)
@@ -84,7 +87,9 @@ class BuildExecutor(ploomber.Executor):
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
-        root, book, started_at = project.find_root(), _get_book_name(dag), time.time()
+        root = project.find_root()
+        book = _get_book_name(dag)
+        started_at = time.time()
         with _report_errors():
             _check_limits(self.jobs, self.timeout, self.keep_runs)
             params = check_build(dag, root)

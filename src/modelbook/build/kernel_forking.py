@@ -87,7 +87,8 @@ class ForkedKernel:
     stdin = stdout = stderr = None
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection, self._lock = connection, threading.Lock()
+        self._connection = connection
+        self._lock = threading.Lock()
         self._pid: int | None = None
         self.returncode: int | None = None
 
@@ -170,7 +171,8 @@ class KernelForker:
         if not can_fork(command, folders):
             return None
         index = _find_launcher(command)
-        python, arguments = command[:index], command[index + len(LAUNCHER) :]
+        python = command[:index]
+        arguments = command[index + len(LAUNCHER) :]
         request = {"arguments": arguments, "env": {**environment}, "cwd": cwd, "modules": modules}
         key = compute_server_key(python, environment)
         shared = os.environ.get(FORK_SERVERS_VARIABLE)
@@ -197,7 +199,8 @@ class ForkingProvisioner(LocalProvisioner):
 
     def __init__(self, forker: KernelForker, modules: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
-        self._forker, self._modules = forker, [*modules]
+        self._forker = forker
+        self._modules = [*modules]
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Launch a kernel with a command."""

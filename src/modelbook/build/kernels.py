@@ -135,7 +135,10 @@ class KernelPool:
     """Kernels of one build; shuts all of them down on exit."""
 
     def __init__(self, root: Path, book: str, logs: Mapping[str, Path], token: str) -> None:
-        self._root, self._book, self._logs, self._token = root, book, logs, token
+        self._root = root
+        self._book = book
+        self._logs = logs
+        self._token = token
         self._forker = KernelForker()
         self._prestarted: dict[str, StageKernel] = {}
         self._running: dict[str, StageKernel] = {}

@@ -37,7 +37,9 @@ class LogFollower:
     """Context manager of one running stage: follows its log and shows its progress."""
 
     def __init__(self, stage: str, log: Path, progress: BuildProgress) -> None:
-        self._stage, self._log, self._progress = stage, log, progress
+        self._stage = stage
+        self._log = log
+        self._progress = progress
         self._finished = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._shown_entries, self._final_message = 0, ""
@@ -108,7 +110,8 @@ def _describe_error(error: BaseException, exit_reason: str, notebook: Path | Non
             )
         if isinstance(cause, ModelbookError):
             return f"{type(cause).__name__}: {cause}"
-        last, cause = cause, cause.__cause__ or cause.__context__
+        last = cause
+        cause = cause.__cause__ or cause.__context__
     return f"{type(last).__name__}: {last}"
 
 

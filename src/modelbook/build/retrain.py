@@ -100,10 +100,12 @@ def retrain(
 def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
     """The result without a build: there are no newer rows, or it is a dry run."""
     if not plan.newer_rows:
-        status, sentences = NOTHING_NEWER, plan.sentences
+        status = NOTHING_NEWER
+        sentences = plan.sentences
         next_step = "Wait for outcomes, or add labelled rows: --batch FILE."
     else:
-        status, sentences = DRY_RUN, [*plan.sentences, _describe_dry_run(plan)]
+        status = DRY_RUN
+        sentences = [*plan.sentences, _describe_dry_run(plan)]
         next_step = "To retrain, omit --dry-run."
     return RetrainResult(status, sentences, next_step, champion, as_of=plan.as_of)
 

@@ -155,7 +155,8 @@ def _count_newer_rows(
 ) -> tuple[int, str]:
     """Count the labelled rows that the champion was not built on, with a sentence on them."""
     metrics = champion.metrics
-    trained_rows, last_period = sum(metrics["rows"].values()), max(metrics["periods"], default=None)
+    trained_rows = sum(metrics["rows"].values())
+    last_period = max(metrics["periods"], default=None)
     sample = dataset.sample_table(frame, contract, params.sample, params.seed)
     prefix = f"Version {champion.number} was built on {trained_rows:,} rows"
     if not contract.time or last_period is None:
@@ -164,7 +165,8 @@ def _count_newer_rows(
             newer_rows,
             f"{prefix}; {format_count(newer_rows, 'labelled row is', 'labelled rows are')} newer.",
         )
-    periods, name = sample[contract.time], contract.label(contract.time)
+    periods = sample[contract.time]
+    name = contract.label(contract.time)
     later_rows = int(((periods > last_period) & (periods <= as_of)).sum())
     backfilled_rows = max(
         int((periods <= min(as_of, last_period)).sum()) - trained_rows, 0

@@ -52,8 +52,12 @@ class StageRunner:
         jobs: int,
         time_limits: Mapping[str, float],
     ) -> None:
-        self._root, self._tasks, self._params, self._logs = root, tasks, params, logs
-        self._jobs, self._time_limits = jobs, time_limits
+        self._root = root
+        self._tasks = tasks
+        self._params = params
+        self._logs = logs
+        self._jobs = jobs
+        self._time_limits = time_limits
         self._digests = {
             name: dependencies.compute_digest(name, root, params[name].model_dump())
             for name in tasks
@@ -103,7 +107,8 @@ class StageRunner:
 
     def _run_stage(self, name: str) -> tuple[Any, Any]:
         """Run one stage in a worker thread; returns Ploomber's report and metadata."""
-        task, exit_reason = self._tasks[name], ""
+        task = self._tasks[name]
+        exit_reason = ""
         notebook = Path(str(task.product["nb"]))
         with LogFollower(name, self._logs[name], self._progress) as follower:
             try:

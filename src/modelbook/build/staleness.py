@@ -99,7 +99,8 @@ def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
     try:
         parameters = project.read_parameters(root, env_file)
         book = parameters["ingest"]["book"]
-        build_state, tasks = read_build_state(root, book), project.read_tasks(root, book)
+        build_state = read_build_state(root, book)
+        tasks = project.read_tasks(root, book)
     except (ModelbookError, OSError, KeyError) as error:  # reported by the build itself
         return {"ingest": get_first_line(error)}
     for stage in tasks:

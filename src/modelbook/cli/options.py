@@ -76,7 +76,8 @@ def parse_time(text: str | None) -> float | None:
     from modelbook.monitoring import batch_sources
 
     try:
-        timestamp, now = batch_sources.parse_since(text), time.time()
+        timestamp = batch_sources.parse_since(text)
+        now = time.time()
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{text!r} is not a time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m"

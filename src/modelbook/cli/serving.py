@@ -170,7 +170,8 @@ def score(
 def _print_batch_result(result: BatchResult, output_path: str, version: int, as_json: bool) -> None:
     from modelbook.dataset import object_store
 
-    scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
+    scored_rows = result.rows - result.rejected_rows
+    rejects = str(result.rejects_path)
     if object_store.is_remote_uri(output_path):
         rejects = f"{output_path.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
     if as_json:

@@ -115,7 +115,8 @@ class Ingest(Parameters):
     @field_validator("table")
     @classmethod
     def _reject_products_folder(cls, table: str, info: ValidationInfo) -> str:
-        path, folder = PurePosixPath(table), PurePosixPath("data", info.data.get("book", "*"))
+        path = PurePosixPath(table)
+        folder = PurePosixPath("data", info.data.get("book", "*"))
         if path.is_relative_to(folder) and not path.name.startswith(COMBINED_PREFIX):
             raise ValueError(
                 f"the table is in {folder}, where builds write, and make clean deletes, the "

@@ -248,7 +248,8 @@ class Contract(BaseModel):
 
     def label_group(self, column: str, value: str) -> str:
         """The label of a group: ``children``, or ``coinsurance 25``."""
-        label, column_spec = self.label(column), self.columns.get(column)
+        label = self.label(column)
+        column_spec = self.columns.get(column)
         if column_spec is not None and value in column_spec.labels:
             return column_spec.labels[value]
         if column_spec is not None and column_spec.type == "boolean" and value in ("0", "1"):

@@ -65,7 +65,8 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
     if (find_start := _PERIOD_STARTS.get(date_format)) is not None:
-        texts, date_format = texts.map(find_start, na_action="ignore"), ISO_FORMAT
+        texts = texts.map(find_start, na_action="ignore")
+        date_format = ISO_FORMAT
     timestamps = _to_naive_utc(pd.to_datetime(texts, format=date_format, errors="coerce", utc=True))
     # Values that are dates already become ISO 8601 texts, whatever the format is.
     is_date = pd.Series([isinstance(value, date) for value in distinct_values], dtype=bool)

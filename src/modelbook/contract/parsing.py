@@ -233,7 +233,8 @@ def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
     text = text[1:-1].strip() if is_negative else text
     for _ in range(2):  # the sign may come before or after the currency
         if not is_negative and "-" in (text[:1], text[-1:]):
-            is_negative, text = True, (text[1:] if text[0] == "-" else text[:-1]).strip()
+            is_negative = True
+            text = (text[1:] if text[0] == "-" else text[:-1]).strip()
         text = re.sub(rf"^{CURRENCY_CODE}\s*|\s*{CURRENCY_CODE}$", "", text)
         text = "".join(
             character for character in text if unicodedata.category(character) != "Sc"
@@ -244,7 +245,8 @@ def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
 def _parse_grouped_number(text: str, decimal: DecimalMark) -> float:
     """Parse a number with thousands separated by a blank, an apostrophe, a comma or a point."""
     thousands_mark = "," if decimal == "." else "."
-    separators, mark = rf"[{re.escape(thousands_mark)} '’]", re.escape(decimal)
+    separators = rf"[{re.escape(thousands_mark)} '’]"
+    mark = re.escape(decimal)
     integer_pattern = rf"([1-9]\d{{0,2}}({separators}\d{{3}})+|\d+)"
     if not re.fullmatch(rf"[-+]?({integer_pattern}({mark}\d*)?|{mark}\d+)", text):
         return np.nan

@@ -77,7 +77,8 @@ def list_proxies(
     rows = []
     for pair in correlations.itertuples():
         for feature, other in ((pair.feature_a, pair.feature_b), (pair.feature_b, pair.feature_a)):
-            measure, value = pair.measure, float(pair.value)
+            measure = pair.measure
+            value = float(pair.value)
             is_determined = (
                 feature in contract.numeric_features
                 if measure == "correlation ratio"

@@ -60,7 +60,8 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
     Columns ``subset, rows, entities``, the task's summary of the target, and
     ``rows of entities in train``: the share of rows whose entity also has rows in train.
     """
-    task, train_entities = tasks.get_task(contract), set(contract.entity_ids(data_split.train))
+    task = tasks.get_task(contract)
+    train_entities = set(contract.entity_ids(data_split.train))
     subsets = {
         "train": data_split.train,
         "holdout": data_split.holdout,

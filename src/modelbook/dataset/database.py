@@ -32,7 +32,8 @@ class DatabaseSource:
         from modelbook.dataset.source import expand_environment
 
         url_text, _, query = table.partition("#")
-        self._redacted_url, self._query = redact(url_text), query.strip().rstrip(";")
+        self._redacted_url = redact(url_text)
+        self._query = query.strip().rstrip(";")
         try:
             url = make_url(url_text)
         except ArgumentError:
@@ -48,7 +49,8 @@ class DatabaseSource:
         }
         if url.drivername == "postgresql":  # SQLAlchemy defaults to psycopg 2
             url_fields["drivername"] = "postgresql+psycopg"
-        self._url, self._password = url.set(**url_fields), url_fields.get("password", "")
+        self._url = url.set(**url_fields)
+        self._password = url_fields.get("password", "")
         self._sqlite_file = self._resolve_sqlite_file(root)
         if not re.match(r"(select|with|values|table)\b", self._query, re.I) and not re.fullmatch(
             r"\w+(\.\w+)?", self._query

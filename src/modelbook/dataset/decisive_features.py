@@ -46,7 +46,8 @@ def find_decisive_features(
     features = [
         name for name in scores if scores[name] >= threshold and not contract.is_confirmed(name)
     ]
-    limit, pairs = max(threshold, MIN_PAIR_SCORE), []
+    limit = max(threshold, MIN_PAIR_SCORE)
+    pairs = []
     strongest = sorted(scores, key=lambda name: -scores[name])[:MAX_PAIR_FEATURES]
     for first, second in list_candidate_pairs(strongest, scores, limit, contract):
         left, right = values[first], values[second]
@@ -91,7 +92,8 @@ def _score_tree(
 ) -> float:
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    task, codes = tasks.get_task(contract), target.to_numpy()
+    task = tasks.get_task(contract)
+    codes = target.to_numpy()
     n_classes = len(contract.classes)
     tree_class = DecisionTreeClassifier if n_classes else DecisionTreeRegressor
     tree = tree_class(max_depth=MAX_DEPTH, min_samples_leaf=MIN_LEAF_ROWS, random_state=0)

@@ -328,7 +328,8 @@ def _try_clusters(
     from sklearn.cluster import KMeans
 
     sample_index = np.random.default_rng(seed).permutation(len(train))[:MAX_MODEL_ROWS]
-    rows, groups = train.iloc[sample_index].reset_index(drop=True), groups.iloc[sample_index]
+    rows = train.iloc[sample_index].reset_index(drop=True)
+    groups = groups.iloc[sample_index]
     [matrix] = _standardize(contract, rows)
     n_clusters = max(len(rows) // ROWS_PER_CLUSTER, 2 * N_FOLDS)
     clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(matrix)
@@ -426,7 +427,8 @@ def _draw_from_neighbourhoods(
     Values on a grid, and categories, coincide by chance as often as in the table itself.
     """
     farther = neighbours[:, neighbours.shape[1] // 2 :]
-    n_rows, n_columns = len(neighbours), matrix.shape[1]
+    n_rows = len(neighbours)
+    n_columns = matrix.shape[1]
     columns_drawn = rng.integers(0, farther.shape[1], (n_rows, n_columns))
     donors = np.take_along_axis(farther, columns_drawn, axis=1)
     return matrix[donors, np.arange(n_columns)]

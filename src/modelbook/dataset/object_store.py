@@ -196,7 +196,8 @@ class RemotePath:
 
     def download(self, folder: Path) -> Path:
         """Download the file or folder into a folder; return its local path."""
-        target, names = folder / self.name, list(self.list_files())
+        target = folder / self.name
+        names = list(self.list_files())
         if not names:
             self._call(lambda filesystem, path: filesystem.get_file(path, str(target)))
         for name in names:

@@ -95,7 +95,8 @@ def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
     DataError
         If there is no file, or one cannot be read; as ``list_parquet_files``.
     """
-    names, frames = list_parquet_files(folder), []
+    names = list_parquet_files(folder)
+    frames = []
     for name in names:
         try:
             frame = pd.read_parquet(folder / name)
@@ -216,7 +217,8 @@ def _read_rows_at(
 ) -> list[pd.DataFrame]:
     if not len(positions):
         return []
-    frames, start = [], 0
+    frames = []
+    start = 0
     with _open_parquet(folder, name) as parquet:
         for batch in parquet.iter_batches(READ_CHUNK_ROWS):
             first, last = np.searchsorted(positions, [start, start + len(batch)])

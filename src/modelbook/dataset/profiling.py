@@ -93,7 +93,8 @@ def find_suspected_pairs(
     task, rows = tasks.get_task(contract), frame.head(MAX_PAIR_ROWS)
     scores = dict(zip(associations["column"], associations["univariate_score"]))
     names = [name for name in scores if name in contract.numeric_features]
-    target, limit = contract.encode_target(rows), max(threshold, MIN_PAIR_SCORE)
+    target = contract.encode_target(rows)
+    limit = max(threshold, MIN_PAIR_SCORE)
     numbers = {name: rows[name].astype(float) for name in names[:MAX_PAIR_FEATURES]}
     suspected = []
     for first, second in list_candidate_pairs(numbers, scores, limit, contract):
@@ -169,7 +170,8 @@ def _describe_leaks(
     if leaks or pairs:
         suspects = [*map(contract.label, leaks), *(f"{pair} together" for pair in pairs)]
         return f"Suspected target leakage: {', '.join(suspects)}."
-    strongest, subject = associations.iloc[0], "No single feature"
+    strongest = associations.iloc[0]
+    subject = "No single feature"
     if len(associations) > 1:
         subject += " and no pair that was tried"
     return (
@@ -247,7 +249,8 @@ def make_key_numbers(
     task = tasks.get_task(contract)
     top_feature = associations.iloc[0]
     missing_rates = missing_rates[missing_rates["share"] > 0]
-    measure, column = task.univariate_measure, contract.label(top_feature["column"])
+    measure = task.univariate_measure
+    column = contract.label(top_feature["column"])
     return [
         task.target_key_number(frame) | {"context": f"of {len(frame):,} training rows"},
         key_number(

@@ -65,7 +65,8 @@ def read_text_columns(
 ) -> pd.DataFrame:
     """Read the columns of texts by the contract; others are left."""
     for name in frame.select_dtypes(TEXT_DTYPES):
-        cells, column = frame[name], contract.columns.get(name)
+        cells = frame[name]
+        column = contract.columns.get(name)
         if column and not column.number_format and column.type in NUMBER_TYPES and decimal == ".":
             numbers = arrow_text.to_numbers(cells, [*MISSING_VALUE_TEXTS, *contract.missing])
             if numbers is not None:

@@ -126,7 +126,8 @@ class FileSource:
     """A local file."""
 
     def __init__(self, path: Path, display_name: str = "") -> None:
-        self.path, self._display_name = path, display_name or str(path)
+        self.path = path
+        self._display_name = display_name or str(path)
 
     def compute_source_digest(self) -> str:
         with self.path.open("rb") as file:
@@ -167,7 +168,8 @@ class FolderSource:
     """A folder of Parquet files that is one table, or a Delta table."""
 
     def __init__(self, path: Path, display_name: str = "") -> None:
-        self._path, self._display_name = path, display_name or str(path)
+        self._path = path
+        self._display_name = display_name or str(path)
 
     def compute_source_digest(self) -> str:
         from modelbook.dataset import parquet_folder

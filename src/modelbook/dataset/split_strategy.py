@@ -124,7 +124,8 @@ class TimeSplit(SplitStrategy):
         return f"train ends with {train_end}, but the holdout begins with {holdout_start}"
 
     def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
-        name, holdout_start = contract.label(contract.time or ""), holdout[contract.time].min()
+        name = contract.label(contract.time or "")
+        holdout_start = holdout[contract.time].min()
         return (
             f"from {name} {holdout_start:.15g} on; "
             f"{_describe_entity_overlap(train, holdout, contract)}"

@@ -59,7 +59,8 @@ def split_table(
         a class has too few rows for cross-validation; or if the strategy needs a time column that
         the contract lacks.
     """
-    current_rows, later_rows = frame, frame.iloc[:0]
+    current_rows = frame
+    later_rows = frame.iloc[:0]
     if train_until is not None and contract.time:
         current_rows = frame[frame[contract.time] <= train_until]
         later_rows = frame[frame[contract.time] > train_until]
@@ -81,7 +82,9 @@ def split_table(
 
 
 def _make_no_rows_error(periods: pd.Series, contract: Contract, train_until: float) -> DataError:
-    name, first, last = contract.label(contract.time or ""), periods.min(), periods.max()
+    name = contract.label(contract.time or "")
+    first = periods.min()
+    last = periods.max()
     return DataError(
         f"train_until = {train_until:.15g} leaves no rows to train on: all are of a later {name}",
         expected=f"a {name} of the table: its periods are {first:.15g} to {last:.15g}",

@@ -133,7 +133,8 @@ class Figure:
     def _render_image(self) -> str:
         if self.figure is None:
             return f'<p class="nothing">{escape(self.alt)}</p>'
-        svg, width = self.to_svg(), _measure_pixel_width(self.figure)
+        svg = self.to_svg()
+        width = _measure_pixel_width(self.figure)
         picture = (
             _render_svg(self.figure, svg, self.alt)
             if len(svg) <= MAX_SVG_BYTES

@@ -22,7 +22,8 @@ PALETTE = {
 }
 INK, MUTED, RULE, FAINT, ACCENT, POSITIVE, PAPER = (light for light, _ in PALETTE.values())
 CURRENT = ACCENT  # the subject of the page
-REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # colours of what a series is compared with
+# Colours of what a series is compared with.
+REFERENCE = NEGATIVE = BASELINE = MUTED
 
 HOVER_PREFIX = "hover:"  # prefix of the ids of marks that have a tooltip
 FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size

@@ -212,7 +212,8 @@ def _decide_on_texts(
     for guess in free_guesses:
         if guess.role != "feature" or guess.contract_keys["type"] != "text":
             continue
-        score, measure = scores.get(guess.name, 0.0), leaks.measure_label(task)
+        score = scores.get(guess.name, 0.0)
+        measure = leaks.measure_label(task)
         if leaks.is_predictive(score, task):
             guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_N_HASHES
             guess.add_question("text_feature", reason=guess.reason, score=score, measure=measure)

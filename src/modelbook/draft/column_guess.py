@@ -55,7 +55,8 @@ class ColumnGuess:
         }
         if role in ("dropped", "id") and remaining_keys["type"] == "category":
             remaining_keys["type"] = "text"
-        self.contract_keys, self.reason = {"role": role, **remaining_keys}, reason
+        self.contract_keys = {"role": role, **remaining_keys}
+        self.reason = reason
         if role == "dropped":
             self.contract_keys |= {"reason": reason, "nullable": True}
 

@@ -535,7 +535,8 @@ def _guess_date_text(
         is_sentinel = values.map(lambda value: str(value).strip()).isin(sentinel_dates)
         examples = ", ".join(sentinel_dates[:3])
         guess.add_question("sentinel_dates", examples=examples, count=int(is_sentinel.sum()))
-        guess.markers, values = sentinel_dates, values[~is_sentinel]
+        guess.markers = sentinel_dates
+        values = values[~is_sentinel]
         guess.contract_keys["nullable"] = True
     _guess_date(guess, values, date_format)
 
@@ -584,7 +585,8 @@ def _choose_date_order(
     if swapped_format == first_format or swapped_format not in fitting_formats:
         return first_format
     # DATE_FORMATS has each day-first format before its month-first one.
-    day_first_format, month_first_format = first_format, swapped_format
+    day_first_format = first_format
+    month_first_format = swapped_format
     if day_first is not None:
         return day_first_format if day_first else month_first_format
     n_months = {

@@ -125,7 +125,8 @@ def find_excluded_rows(
 
     With ``join_rare_classes``, several classes of one row become one instead.
     """
-    values, questions = frame[target], []
+    values = frame[target]
+    questions = []
     is_excluded = values.isna()
     missing_target: Literal["refuse", "exclude"] = "exclude" if is_excluded.any() else "refuse"
     if n_missing := int(is_excluded.sum()):

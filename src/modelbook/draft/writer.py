@@ -109,7 +109,8 @@ def write_draft(
 def render_contract(draft: BookDraft) -> str:
     """Render the contract as YAML with one line for each column, and the reason as a comment."""
     contract_data = draft.contract.model_dump(exclude_defaults=True)
-    columns, questions = contract_data.pop("columns"), contract_data.pop("questions", [])
+    columns = contract_data.pop("columns")
+    questions = contract_data.pop("questions", [])
     text = (
         CONTRACT_HEADER
         + REASONS_HEADER

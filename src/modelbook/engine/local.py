@@ -79,7 +79,8 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
         try:
             result, error = cloudpickle.loads(finished.result())
         except BaseException as broken:  # the pool: a worker has died, or it was cancelled
-            result, error = None, broken
+            result = None
+            error = broken
         if error is None:
             future.set_result(result)
         else:

@@ -20,7 +20,8 @@ def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engi
     except Exception as error:  # Ray raises Exception itself when it does not start in time
         raise make_unreachable_error("ray", scheduler, error) from None
     try:
-        function_ref, task = ray.put(pickled_function), ray.remote(max_retries=3)(run_item)
+        function_ref = ray.put(pickled_function)
+        task = ray.remote(max_retries=3)(run_item)
         yield Engine(
             "ray",
             lambda: max(1, int(ray.cluster_resources().get("CPU", 1))),

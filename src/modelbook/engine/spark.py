@@ -24,10 +24,8 @@ def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engi
     """Open a cluster by its master's address, or start Spark on this machine."""
     session = _make_session(scheduler)
     context = session.sparkContext
-    broadcast_function, slots = (
-        context.broadcast(pickled_function),
-        max(1, context.defaultParallelism),
-    )
+    broadcast_function = context.broadcast(pickled_function)
+    slots = max(1, context.defaultParallelism)
     pool = ThreadPoolExecutor(slots)
 
     def run_on_cluster(item: Any) -> Any:

@@ -60,7 +60,8 @@ def compute_gains(
         ``_low`` and ``_high``.
     """
     order = np.argsort(-scored.score, kind="stable")
-    score, positive = scored.score[order], scored.outcome[order] == 1
+    score = scored.score[order]
+    positive = scored.outcome[order] == 1
     last_of_ties = np.append(np.diff(score) != 0, True)
     amount = np.ones(len(score)) if amounts is None else amounts[order]
     row_weights = np.ones(len(score)) if weights is None else weights[order]

@@ -78,7 +78,8 @@ def find_error_slices(
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
     columns = ["slice", "rows", *_list_error_columns(task), "difference", "low", "high"]
-    errors, min_leaf_rows = task.compute_row_errors(scored), compute_min_leaf_rows(min_rows)
+    errors = task.compute_row_errors(scored)
+    min_leaf_rows = compute_min_leaf_rows(min_rows)
     entities = np.unique(scored.entity)
     tree_entities = np.random.default_rng(seed).permutation(entities)[: len(entities) // 2]
     in_tree_half = np.isin(scored.entity, tree_entities)
@@ -98,7 +99,8 @@ def find_error_slices(
         .sort_values(ascending=False, kind="stable")
     )
     worst_leaves = leaf_errors[leaf_errors > errors[in_tree_half].mean()].index[:MAX_SLICES]
-    test_rows, test_leaves = scored.select(~in_tree_half), leaves[~in_tree_half]
+    test_rows = scored.select(~in_tree_half)
+    test_leaves = leaves[~in_tree_half]
     tested_leaves = [leaf for leaf in worst_leaves if (test_leaves == leaf).sum() >= min_leaf_rows]
     rows = [
         {
@@ -188,9 +190,12 @@ def _encode_features(
     for the threshold. Missing numbers are encoded below the minimum, so they fall on the low side.
     Each frequent category has an indicator, which is 0 for missing values.
     """
-    features, columns, conditions = contract.select_features(frame), {}, list[tuple[str, str]]()
+    features = contract.select_features(frame)
+    columns = {}
+    conditions = list[tuple[str, str]]()
     for name in features:
-        values, label = features[name], contract.label(name)
+        values = features[name]
+        label = contract.label(name)
         if name in contract.categorical_features:
             for value in count_values(values).index[:MAX_CATEGORIES]:
                 columns[f"{name}={value}"] = (values == value).astype(float)
@@ -211,7 +216,8 @@ def _describe_sides(contract: Contract, name: str, has_missing: bool) -> tuple[s
     column = contract.columns.get(name)
     if column is not None and column.type == "boolean" and not has_missing:
         return contract.label_group(name, "0"), contract.label_group(name, "1")
-    label, missing_suffix = contract.label(name), " or missing" if has_missing else ""
+    label = contract.label(name)
+    missing_suffix = " or missing" if has_missing else ""
     return f"{label} ≤ {{0}}{missing_suffix}", f"{label} > {{0}}"
 
 
@@ -219,7 +225,9 @@ def _describe_path(
     tree: DecisionTreeRegressor, leaf: int, conditions: list[tuple[str, str]]
 ) -> str:
     """The conditions on the path to a leaf; of nested conditions only the narrowest."""
-    tree_nodes, path_conditions, node = tree.tree_, dict[str, str](), leaf
+    tree_nodes = tree.tree_
+    path_conditions = dict[str, str]()
+    node = leaf
     while node:
         parent = int(
             np.flatnonzero(

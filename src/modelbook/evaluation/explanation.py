@@ -80,7 +80,8 @@ def _measure_frames(
     task: Task, pipeline: Any, frames: list[pd.DataFrame], target: np.ndarray
 ) -> list[float]:
     """The headline metric of each frame; one prediction, since its steps cost more than rows."""
-    metric, weights = task.metric_functions()[task.headline_metric], np.ones(len(target))
+    metric = task.metric_functions()[task.headline_metric]
+    weights = np.ones(len(target))
     scores = task.predict_scores(pipeline, pd.concat(frames, ignore_index=True))
     return [metric(target, score, weights) for score in np.split(scores, len(frames))]
 
@@ -157,5 +158,6 @@ def _make_grid(values: pd.Series, is_categorical: bool) -> np.ndarray:
         return unique_values
     low, high = np.quantile(values, GRID_QUANTILES)
     if low == high:  # most rows have one value
-        low, high = unique_values[0], unique_values[-1]
+        low = unique_values[0]
+        high = unique_values[-1]
     return np.linspace(low, high, GRID_POINTS)

@@ -125,7 +125,8 @@ def summarize_gaps(
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     n_gaps = max(len(finite_gaps), 1)
     for row in finite_gaps.to_dict("records"):
-        gap, scale = read_gap(row), row.get("scale", 1.0)
+        gap = read_gap(row)
+        scale = row.get("scale", 1.0)
         widened = gap.widen(n_gaps)
         row |= {
             "group": contract.label_group(row["slice"], row["value"]),

@@ -49,7 +49,8 @@ def evaluate_metrics(
     DataFrame
         Columns ``metric, value, low, high, baseline``.
     """
-    baseline, unit_weights = scored.to_baseline(baseline_score).score, np.ones(len(scored))
+    baseline = scored.to_baseline(baseline_score).score
+    unit_weights = np.ones(len(scored))
     rows = []
     for name, metric in metrics.items():
         value, low, high = compute_metric_with_ci(
@@ -217,8 +218,10 @@ def evaluate_slices(
         Columns ``slice`` (the column), ``value, n``, the task's summary of the target, the headline
         metric with ``low, high``, and the task's ``slice_metrics``.
     """
-    metrics, options = task.metric_functions(threshold), {"resamples": resamples, "seed": seed}
-    headline, rows = task.headline_metric, []
+    metrics = task.metric_functions(threshold)
+    options = {"resamples": resamples, "seed": seed}
+    headline = task.headline_metric
+    rows = []
     slicing = task.contract.slices if columns is None else columns
     for column, value, mask in select_groups(scored, frame, slicing, min_rows):
         slice_rows = scored.select(mask)
@@ -286,7 +289,8 @@ def compute_metric_with_ci(
 ) -> tuple[float, float, float]:
     """A metric's value with its interval, which is NaN without resamples or with few entities."""
     value = partial(metric, scored.outcome, scored.score)
-    estimate, options = value(np.ones(len(scored))), {"resamples": resamples, "seed": seed}
+    estimate = value(np.ones(len(scored)))
+    options = {"resamples": resamples, "seed": seed}
     if name in QUANTILES:
         errors = np.abs(scored.outcome - scored.score)
         return estimate, *quantile_ci(errors, QUANTILES[name], scored, **options)

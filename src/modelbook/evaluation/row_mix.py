@@ -60,7 +60,8 @@ def weight_rows(
     if not mix:
         return {}, equal
     is_missing = contract.select_features(rows)[mix["column"]].isna().to_numpy()
-    missing_rate, recent_missing_rate = float(is_missing.mean()), mix["recent_missing_rate"]
+    missing_rate = float(is_missing.mean())
+    recent_missing_rate = mix["recent_missing_rate"]
     if not abs(missing_rate - recent_missing_rate) >= MIX_DIFFERENCE:
         return {}, equal
     strata = ((is_missing, recent_missing_rate), (~is_missing, 1 - recent_missing_rate))

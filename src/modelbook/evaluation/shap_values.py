@@ -136,7 +136,8 @@ def _explain_member(
         raise _NotExplainable(
             "the model combines several estimators, whose SHAP values do not add up"
         )
-    preprocessing, model = pipeline[:-1], pipeline.steps[-1][1]
+    preprocessing = pipeline[:-1]
+    model = pipeline.steps[-1][1]
     background = preprocessing.transform(_sample_rows(train, MAX_BACKGROUND_ROWS, seed))
     explainer = _make_explainer(task, model, background)
     sample = _sample_rows(rows, _count_affordable_rows(explainer), seed)
@@ -144,7 +145,8 @@ def _explain_member(
     raw_outputs, unit = _predict_raw_outputs(task, model, model_input)
     contributions = explainer.compute(model_input)
     _check_sums(contributions, raw_outputs)
-    expected_values, values = contributions[0, -1], contributions[:, :-1]
+    expected_values = contributions[0, -1]
+    values = contributions[:, :-1]
     column_values = _sum_by_column(
         values, _trace_model_columns(preprocessing, train, seed), rows.columns
     )
@@ -259,7 +261,8 @@ def _predict_raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tupl
     target = task.get_phrases()["target"]
     unit = f"the log-odds of {target}"
     if task.experiment_type == "regression":
-        outputs, unit = model.predict(features), target
+        outputs = model.predict(features)
+        unit = target
     elif hasattr(model, "decision_function"):
         outputs = model.decision_function(features)
     elif hasattr(model, "booster_"):
@@ -267,7 +270,8 @@ def _predict_raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tupl
     elif hasattr(model, "get_booster"):
         outputs = model.predict(features, output_margin=True)
     else:
-        outputs, unit = model.predict_proba(features), f"the probability of {target}"
+        outputs = model.predict_proba(features)
+        unit = f"the probability of {target}"
     return _select_output_columns(outputs), unit
 
 
@@ -297,7 +301,8 @@ def _trace_model_columns(preprocessing: Any, train: pd.DataFrame, seed: int) -> 
 
     Determined by transforming some rows with different values in one column, others unchanged.
     """
-    starts, blocks = _sample_rows(train, PROBE_ROWS, seed), []
+    starts = _sample_rows(train, PROBE_ROWS, seed)
+    blocks = []
     for name in train.columns:
         values = _probe_values(train[name])
         for position in range(len(starts)):

@@ -36,7 +36,8 @@ def find_best_ranking(
     task: Task, features: pd.DataFrame, target: pd.Series
 ) -> FeatureRanking | None:
     """Find the numeric feature that ranks the train rows best; None if none beats chance."""
-    best_score, best = task.univariate_chance_level, None
+    best_score = task.univariate_chance_level
+    best = None
     for name in task.contract.numeric_features:
         values = features[name].astype(float)
         fill = float(values.median())
@@ -44,5 +45,6 @@ def find_best_ranking(
             continue
         score, direction = task.univariate_score(values.fillna(fill), False, target)
         if score > best_score:
-            best_score, best = score, FeatureRanking(name, direction == "higher", fill)
+            best_score = score
+            best = FeatureRanking(name, direction == "higher", fill)
     return best

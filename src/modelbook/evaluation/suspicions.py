@@ -42,7 +42,8 @@ def find_suspicions(
     sentences = [f"{feature} nearly decides the target alone" for feature in features]
     sentences += [f"{pair} together nearly decide the target" for pair in pairs]
     row = metrics.set_index("metric").loc[task.quality_metric]
-    top_feature, label = importance["feature"].iloc[0], metric_label(task.quality_metric)
+    top_feature = importance["feature"].iloc[0]
+    label = metric_label(task.quality_metric)
     if not contract.is_confirmed(top_feature):
         if row["value"] >= SUSPECT_QUALITY:
             sentences.append(

@@ -135,7 +135,8 @@ class HistTreeExplainer(TreeExplainer):
     dtype = "float64"
 
     def __init__(self, model: Any) -> None:
-        self._encode, self._order = None, np.arange(model.n_features_in_)
+        self._encode = None
+        self._order = np.arange(model.n_features_in_)
         if model.is_categorical_ is not None:
             self._encode = model._preprocessor.transform
             self._order = np.argsort(~np.asarray(model.is_categorical_), kind="stable")
@@ -162,7 +163,8 @@ def make_tree_explainer(model: Any) -> TreeExplainer | None:
     if isinstance(model, HIST_BOOSTINGS):
         return HistTreeExplainer(model)
     if isinstance(model, BOOSTINGS):
-        members, factor = model.estimators_.ravel().tolist(), model.learning_rate
+        members = model.estimators_.ravel().tolist()
+        factor = model.learning_rate
         trees = [_read_tree(member, factor) for member in members]
         return TreeExplainer(trees, model.estimators_.shape[1], model.n_features_in_)
     if isinstance(model, FORESTS) or hasattr(model, "tree_"):
@@ -220,7 +222,8 @@ def _write_tree(tree: NodeTable) -> list[list[str]]:
 
     Splits and leaves are numbered apart; a leaf ``i`` is ``-i - 1``.
     """
-    is_split, counts = ~tree.is_leaf, tree.count_rows()
+    is_split = ~tree.is_leaf
+    counts = tree.count_rows()
     number = np.where(is_split, np.cumsum(is_split) - 1, -np.cumsum(tree.is_leaf))
     is_category = tree.is_category[is_split]
     numeric = MISSING_IS_NAN + MISSING_GO_LEFT * tree.missing_go_left[is_split]

@@ -35,7 +35,8 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
-    policy, cost = _describe_policy(value), value["policies"][0]["cost"]
+    policy = _describe_policy(value)
+    cost = value["policies"][0]["cost"]
     without_model = [row for row in value["policies"] if row["kind"] in (CONSTANT, FEATURE)]
     without_model.sort(key=lambda row: row["cost"])
     low, high = reference["low"], reference["high"]

@@ -64,7 +64,8 @@ def eject(root: Path, book: str, number: int, out: Path) -> Path:
     version = versions.get_version(root, book, number)
     pipeline = version.load_pipeline("model")
     parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
-    rows, rows_path = None, out.with_suffix(".parquet")
+    rows = None
+    rows_path = out.with_suffix(".parquet")
     if not _has_rows(root, book, version):
         rows = collect_rows(root, book, version, parameters)
     notebook = make_notebook(
@@ -259,7 +260,8 @@ def write_rows_code(
             return code
         except Exception:  # a rule of the contract that pandas alone does not have
             pass
-    writer.imports, writer.sources = imports, sources
+    writer.imports = imports
+    writer.sources = sources
     return ""
 
 
@@ -312,7 +314,8 @@ def _write_column(values: pd.Series) -> str:
 
 def _write_list(values: list[Any], indent: str = "") -> str:
     """Write a list in lines of at most ``MAX_WIDTH`` columns."""
-    lines, line = [], ""
+    lines = []
+    line = ""
     for value in values:
         item = f"{value!r},"
         if line and len(indent) + 5 + len(line) + len(item) > MAX_WIDTH:

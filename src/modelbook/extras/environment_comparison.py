@@ -160,7 +160,8 @@ def compare_environments(
     version = _read_python_version(environment) if environment else ""
     changes = _plan_upgrade(root)
     number = _find_leaderboard_run(root, book)
-    folder, environ = Path(mkdtemp(prefix="modelbook-upgrade-")), _make_environ(root)
+    folder = Path(mkdtemp(prefix="modelbook-upgrade-"))
+    environ = _make_environ(root)
     try:
         on_progress(f"copying the project to {folder}")
         _copy_project(root, book, number, folder)
@@ -318,7 +319,8 @@ def _create_environment(folder: Path, python: str | None, environ: Mapping[str, 
         code = subprocess.run(command, env=dict(environ), check=False).returncode
         problem = f"ended with {code}"
     except OSError as error:
-        code, problem = 1, f"cannot be run: {error.strerror}"
+        code = 1
+        problem = f"cannot be run: {error.strerror}"
     if code == 0:
         return folder / ".venv"
     raise WorkbenchError(

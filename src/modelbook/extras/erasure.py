@@ -127,7 +127,8 @@ class EntitySelection:
     """
 
     def __init__(self, name: str, column: Column, text: str) -> None:
-        self.name, self._column = name, column
+        self.name = name
+        self._column = column
         self.value = column.parse_values(pd.Series([text])).iloc[0]
         if pd.isna(self.value):
             raise StoreError(

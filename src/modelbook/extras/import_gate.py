@@ -344,7 +344,8 @@ def _measure_candidate(
 ) -> dict[str, Any]:
     """Return the candidate's metrics, with those that this project's rows measure replaced."""
     metrics = candidate.metrics
-    threshold, scored = metrics["threshold"], shared.candidate
+    threshold = metrics["threshold"]
+    scored = shared.candidate
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
     baseline_score = metrics.get("baseline_score")
     evaluation = metrics_ci.evaluate_metrics(

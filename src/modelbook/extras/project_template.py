@@ -131,11 +131,13 @@ def plan_upgrade(root: Path) -> list[FileChange]:
             expected="a project that modelbook init created",
             next="create one in a new folder, and copy your notebooks, contracts and env files",
         )
-    changes, templates = [], read_template()
+    changes = []
+    templates = read_template()
     env_names = [path.name for path in root.glob("env*.yaml")]  # those of other books, too
     for name in sorted({*templates, *env_names}):
         origin = "env.yaml" if name in env_names else name
-        current, template = _rename_keys(name, _read(root / name)), templates[origin]
+        current = _rename_keys(name, _read(root / name))
+        template = templates[origin]
         base = _rename_keys(name, _read(root / BASE_FOLDER / origin))
         if name in env_names:
             base = _drop_absent_keys(base, current)
@@ -212,7 +214,8 @@ def require_committed(root: Path) -> None:
 
 def read_template() -> dict[str, str]:
     """Return the files of this version's template by name."""
-    folder, project_folder = _find_template_folder(), Path(__file__).with_name("project_files")
+    folder = _find_template_folder()
+    project_folder = Path(__file__).with_name("project_files")
     files = {
         path.relative_to(folder).as_posix(): _read(path)
         for pattern in SHARED_PATTERNS

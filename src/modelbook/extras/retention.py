@@ -69,7 +69,8 @@ def plan_retention(
     StoreError
         When the store cannot be read.
     """
-    retention, made_before = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
+    retention = Retention()
+    made_before = time.time() - min_age_days * SECONDS_PER_DAY
     check_store(root)
     if has_store(root):
         with connection.convert_errors(root):

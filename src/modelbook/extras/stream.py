@@ -53,7 +53,8 @@ class StreamWorker:
             503 while no version is in service, or a required journal is unavailable: try again
             later.
         """
-        start_time, raw_id = time.perf_counter(), fields.get(b"id", entry_id.encode())
+        start_time = time.perf_counter()
+        raw_id = fields.get(b"id", entry_id.encode())
         identity = raw_id.decode("utf-8", "replace")
         try:
             return {
@@ -114,7 +115,8 @@ def run_worker(root: Path, book: str) -> None:
 async def _consume(service: PredictionService, stream_settings: settings.StreamSettings) -> None:
     from faststream import FastStream
 
-    metrics, worker = stream_metrics.StreamMetrics(service), StreamWorker(service)
+    metrics = stream_metrics.StreamMetrics(service)
+    worker = StreamWorker(service)
     client = await _connect(stream_settings)
     consumer = f"{socket.gethostname()}-{os.getpid()}"
 

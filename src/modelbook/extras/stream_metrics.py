@@ -63,9 +63,12 @@ class StreamMetrics:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """Respond to a request, as a WSGI application."""
-        path, status, content_type = environ["PATH_INFO"], OK, JSON_TYPE
+        path = environ["PATH_INFO"]
+        status = OK
+        content_type = JSON_TYPE
         if path == "/metrics":
-            body, content_type = self._service.metrics.render(), TEXT_TYPE
+            body = self._service.metrics.render()
+            content_type = TEXT_TYPE
         elif path == "/health/live":
             body = b'{"status": "live"}'
         elif path == "/health/ready":
@@ -73,7 +76,8 @@ class StreamMetrics:
             status = OK if readiness["status"] == "ready" else UNAVAILABLE
             body = json.dumps(readiness).encode()
         else:
-            body, status = b'{"error": "not found"}', NOT_FOUND
+            body = b'{"error": "not found"}'
+            status = NOT_FOUND
         start_response(status, [("Content-Type", content_type)])
         return [body]
 

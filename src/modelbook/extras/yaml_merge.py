@@ -101,7 +101,8 @@ def _load(text: str) -> Any:
 def _dump(document: Any, style: str) -> str:
     """Write a document with the indentation of a text."""
     yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, WIDTH
+    yaml.preserve_quotes = True
+    yaml.width = WIDTH
     _, indent, offset = load_yaml_guess_indent(style)
     yaml.indent(mapping=2, sequence=(indent or 2), offset=(offset or 0))
     stream = StringIO()

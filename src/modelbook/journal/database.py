@@ -75,7 +75,9 @@ class Journal:
         timeout_seconds: float = 1.0,
         sync: Literal["normal", "full"] = "normal",
     ) -> None:
-        self.url, self.book, self.timeout_seconds = url, book, timeout_seconds
+        self.url = url
+        self.book = book
+        self.timeout_seconds = timeout_seconds
         self._sync = sync
         self._file_paths: list[str] = []
         try:
@@ -349,7 +351,9 @@ class Journal:
         self, connection: sa.Connection, column: sa.Column, ids: Iterable[str]
     ) -> dict[str, Any]:
         """Return a column's values by id, of the book's rows of the column's table."""
-        columns, id_list, value_by_id = column.table.c, list(ids), {}
+        columns = column.table.c
+        id_list = list(ids)
+        value_by_id = {}
         for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
             has_id = columns.id.in_(id_list[start : start + MAX_IDS_PER_QUERY])
             query = sa.select(columns.id, column).where(columns.book == self.book, has_id)

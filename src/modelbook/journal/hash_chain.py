@@ -66,7 +66,9 @@ class HashChain:
         rows : iterable of sequences
             Values of ``HASHED_COLUMNS``.
         """
-        linked_rows, chain, previous = [], self.chain_id, self.last_hash
+        linked_rows = []
+        chain = self.chain_id
+        previous = self.last_hash
         for position, values in enumerate(rows, self.length):
             row_hash = compute_row_hash(chain, position, previous, values)
             linked_rows.append((*values, chain, position, previous, row_hash))
@@ -165,7 +167,8 @@ def _describe_missing_row(connection: sa.Connection, book: str, prediction_id: s
     at = int(match[1], 16) / 1000 if match else math.inf
     if at > time.time():
         return "its id contains no timestamp"
-    times, of_book = PREDICTIONS_TABLE.c.at, PREDICTIONS_TABLE.c.book == book
+    times = PREDICTIONS_TABLE.c.at
+    of_book = PREDICTIONS_TABLE.c.book == book
     before, after = connection.execute(
         sa.select(
             sa.select(sa.func.max(times)).where(of_book, times < at).scalar_subquery(),

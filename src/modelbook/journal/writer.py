@@ -80,7 +80,8 @@ class JournalWriter:
         on_status_change: Callable[[str], None] = lambda text: None,
         predict_if_unavailable: bool = True,
     ) -> None:
-        self._journal, self._on_status_change = journal, on_status_change
+        self._journal = journal
+        self._on_status_change = on_status_change
         self._predict_if_unavailable = predict_if_unavailable
         self._row_placeholders = f"({', '.join('?' * len(PREDICTIONS_TABLE.columns))})"
         # Requests of which the event loop has predicted the rows, and how many it had when it last
@@ -140,7 +141,8 @@ class JournalWriter:
             self._loop.call_soon(self._complete_group)
         elif self._group:
             self._queue.put(self._group)
-            self._group, self._previous_length = [], 0
+            self._group = []
+            self._previous_length = 0
 
     async def stop(self) -> None:
         """Write the queued predictions, and stop."""
@@ -236,7 +238,8 @@ class JournalWriter:
     def _read_row_hashes(
         self, connection: Connection, predictions: list[PredictionRecord]
     ) -> dict[tuple[str, str], str]:
-        columns, row_hashes = PREDICTIONS_TABLE.c, {}
+        columns = PREDICTIONS_TABLE.c
+        row_hashes = {}
         ids = list({prediction.id for prediction in predictions})
         with connection.begin():
             for start in range(0, len(ids), MAX_IDS_PER_QUERY):
@@ -276,8 +279,10 @@ class JournalWriter:
             self._close_connection()
             connection = self._open_connection()
             self._insert_rows(connection, rows, skips_existing=True)
-            self._unchecked_rows, self._file_row_count = rows, len(rows)
-        self._unchecked_rows, self._checked_at = [], time.monotonic()
+            self._unchecked_rows = rows
+            self._file_row_count = len(rows)
+        self._unchecked_rows = []
+        self._checked_at = time.monotonic()
 
     def _check_idle_file(self) -> None:
         """Check the file, or open a journal that is down, without a request."""
@@ -330,7 +335,8 @@ class JournalWriter:
                 "the journal is down: "
                 f"{self._journal.wrap_error(error).problem if is_database_error else error}"
             )
-        self.is_up, self._retry_at = False, time.monotonic() + RETRY_SECONDS
+        self.is_up = False
+        self._retry_at = time.monotonic() + RETRY_SECONDS
         self._chain = HashChain()  # the last commit may have succeeded
         self._close_connection()
 

@@ -201,7 +201,8 @@ def evaluate_batch(
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
         return _without_scores(batch_name, batch, contract, violations)
-    task, threshold = tasks.get_task(contract), metrics["threshold"]
+    task = tasks.get_task(contract)
+    threshold = metrics["threshold"]
     matched = match_reference(reference, batch, contract, params)
     matched_scored = task.restore_scored_rows(matched.rows)
     effective_fractions = drift.compute_effective_fractions(matched.rows, batch, contract)
@@ -365,7 +366,8 @@ def _measure_distances_by_group(
     values, batch_values = (
         contract.select_features(rows)[column].reset_index(drop=True) for rows in (reference, batch)
     )
-    is_numeric, rows = column in contract.numeric_features, EffectiveFractions()
+    is_numeric = column in contract.numeric_features
+    rows = EffectiveFractions()
     for name in contract.slices:
         if name not in reference.columns or name not in batch.columns or name == column:
             continue

@@ -106,7 +106,8 @@ def _evaluate_batches(
 def read_training_entities(root: Path, version: ModelVersion) -> pd.Series | None:
     """Read the entities that a version was fitted on; None if the book's rows have changed."""
     contract = version.contract
-    folder, receipt = root / "data" / version.name, root / "models" / version.name / "ingest.json"
+    folder = root / "data" / version.name
+    receipt = root / "models" / version.name / "ingest.json"
     paths = [folder / f"{part}.parquet" for part in ("train", "holdout")]
     if not contract.entity or not all(path.is_file() for path in [*paths, receipt]):
         return None

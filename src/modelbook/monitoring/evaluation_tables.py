@@ -90,7 +90,8 @@ def describe_threshold(performance: pd.DataFrame, task: Task, metrics: dict[str,
     metrics : dict
         Holdout metrics stored with the model version: ``threshold``, ``business_value``.
     """
-    threshold, always = metrics["threshold"], task.metric_functions()
+    threshold = metrics["threshold"]
+    always = task.metric_functions()
     names = [
         name
         for name in performance["metric"].unique()

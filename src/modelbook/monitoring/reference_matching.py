@@ -60,12 +60,14 @@ def match_reference(
     All of the reference if the mix is the same, or if fewer than ``min_rows`` rows would be left.
     """
     strata = np.zeros(len(reference), dtype=int), np.zeros(len(batch), dtype=int)
-    is_matched, shifts = np.ones(len(reference), dtype=bool), []
+    is_matched = np.ones(len(reference), dtype=bool)
+    shifts = []
     for shift, values in _find_shifts(reference, batch, contract, params):
         finer_strata = _cross_strata(strata, values)
         is_sampled = _sample_rows(*finer_strata, params.seed)
         if is_sampled is not None and is_sampled.sum() >= params.min_rows:
-            strata, is_matched = finer_strata, is_sampled
+            strata = finer_strata
+            is_matched = is_sampled
             shifts.append(shift)
     return MatchedReference(reference[is_matched] if shifts else reference, shifts)
 
@@ -164,7 +166,8 @@ def _sample_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndar
     row_counts = drift_measure.count_rows_to_match(available, required)
     if row_counts is None:
         return None
-    random, is_sampled = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)
+    random = np.random.default_rng(seed)
+    is_sampled = np.zeros(len(reference), dtype=bool)
     for stratum in np.flatnonzero(row_counts):
         rows = np.flatnonzero(reference == stratum)
         is_sampled[random.choice(rows, row_counts[stratum], replace=False)] = True

@@ -91,7 +91,9 @@ class Remedy(NamedTuple):
     next: str
 
 
-DATA_OWNER, MODEL_OWNER, NOBODY = "data owner", "model owner", MISSING
+DATA_OWNER = "data owner"
+MODEL_OWNER = "model owner"
+NOBODY = MISSING
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
     MIX_RULE: Remedy(NOBODY, "No action: the change is expected."),
@@ -204,12 +206,14 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
 
 def _plan_check(drifted: list[dict[str, Any]], evaluation: BatchEvaluation, params: Monitor) -> str:
     """What to check of columns that drifted too little for an alert; the first has most weight."""
-    label, cause = evaluation.task.contract.label, evaluation.find_cause(drifted[0]["column"])
+    label = evaluation.task.contract.label
+    cause = evaluation.find_cause(drifted[0]["column"])
     before, now = drifted[0]["missing_reference"], drifted[0]["missing_batch"]
     others = drifted
     questions = []
     if abs(now - before) >= params.missing_rate_change:
-        rows, others = "the rows", drifted[1:]
+        rows = "the rows"
+        others = drifted[1:]
         if cause is not None and not np.isnan([cause.rest_reference, cause.rest_batch]).any():
             before, now = cause.rest_reference, cause.rest_batch
             rows = f"the rows outside {cause.group}"
@@ -249,10 +253,8 @@ def _describe_unexplained_part(
     """What the groups' shares leave unexplained of the first column, and who checks it, if any."""
     if abs(row["missing_batch"] - row["missing_reference"]) < params.missing_rate_change:
         return REVIEW
-    label, cause = (
-        evaluation.task.contract.label(row["column"]),
-        evaluation.find_cause(row["column"]),
-    )
+    label = evaluation.task.contract.label(row["column"])
+    cause = evaluation.find_cause(row["column"])
     if cause is None:
         return f"No change of a group's share explains it: the data owner checks {label}"
     # Of the rounded points that the description of the cause states.
@@ -337,9 +339,11 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
 
 
 def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
-    contract, texts = evaluation.task.contract, []
+    contract = evaluation.task.contract
+    texts = []
     for name, value, reference_share in evaluation.degenerate_columns[:MAX_NAMED_COLUMNS]:
-        label, value_text = contract.label(name), format_value(contract.label_value(name, value))
+        label = contract.label(name)
+        value_text = format_value(contract.label_value(name, value))
         fact = (
             f"is missing in all {evaluation.rows:,} rows"
             if pd.isna(value)
@@ -400,7 +404,8 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
     group = together[together["missing_with"] == first]
     if len(group) < 2:
         return ""
-    row, label = group.iloc[0], evaluation.task.contract.label
+    row = group.iloc[0]
+    label = evaluation.task.contract.label
     return (
         f" {len(group)} of them, {label(group['column'].iloc[0])} and {len(group) - 1} more, are "
         f"missing in the same rows, {format_share(row['missing_batch'])} of the batch against "
@@ -553,7 +558,8 @@ def _name_batches(evaluations: list[BatchEvaluation]) -> str:
     are_periods = all(evaluation.is_period for evaluation in evaluations)
     if not (contract and contract.time and are_periods) or len(evaluations) > MAX_NAMED_COLUMNS:
         return count
-    label, names = contract.label(contract.time), [evaluation.batch for evaluation in evaluations]
+    label = contract.label(contract.time)
+    names = [evaluation.batch for evaluation in evaluations]
     if len(names) == 1:
         return f"batch {names[0]} ({label})"
     return f"batches {join_names(names)} ({pluralize(label)})"
@@ -639,7 +645,8 @@ def _describe_population(evaluations: list[BatchEvaluation]) -> str:
     if not share:
         return ""
     latest = with_outcomes[-1]
-    entities, change = latest.task.contract.entity_label_plural, latest.change
+    entities = latest.task.contract.entity_label_plural
+    change = latest.change
     others = (
         f"The others are too few to show how it performs on new {entities}."
         if change is None or np.isnan(change.new_entities)

@@ -66,7 +66,8 @@ class WindowHistory:
     """
 
     def __init__(self, file: Path, version: int) -> None:
-        self.path, self.version = file, version
+        self.path = file
+        self.version = version
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -136,9 +136,11 @@ class _FigureParser(HTMLParser):
         self.chart.append(f"</{_make_svg_name(tag)}>")
         image = self.figures[-1][1]
         if tag == "title" and self.title is not None:
-            image["alt"], self.title = "".join(self.title), None
+            image["alt"] = "".join(self.title)
+            self.title = None
         elif tag == "svg":
-            image["svg"], self.chart = "".join(self.chart), []
+            image["svg"] = "".join(self.chart)
+            self.chart = []
 
     def handle_data(self, data: str) -> None:
         if self.in_heading:

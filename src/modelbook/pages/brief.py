@@ -31,7 +31,8 @@ def write(root: Path, book: str, receipts: Mapping[str, Verdict], champion: int 
     finalize = receipts.get("finalize")
     if contract is None or finalize is None or not finalize.details.get("business_value"):
         return ""
-    folder, card = root / "reports" / book, f"card-{champion}.html"
+    folder = root / "reports" / book
+    card = f"card-{champion}.html"
     templating.write_template(
         folder / FILE_NAME,
         "brief.html.j2",
@@ -54,13 +55,17 @@ def build_context(
     book: str, contract: Contract, receipts: Mapping[str, Verdict], champion: int | None
 ) -> dict[str, Any]:
     """Build the template's context, with the task's sentences on business value and groups."""
-    finalize, task = receipts["finalize"], tasks.get_task(contract)
-    value, gaps = merge_business_value(receipts), finalize.details["gaps_by_significance"]
-    deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
+    finalize = receipts["finalize"]
+    task = tasks.get_task(contract)
+    value = merge_business_value(receipts)
+    gaps = finalize.details["gaps_by_significance"]
+    deploy = receipts.get("deploy")
+    candidate = finalize.details.get("version")
     significant_gaps = select_displayed_gaps(contract, gaps["conclusive"])
     inconclusive_gaps = gaps["inconclusive"][:MAX_GAPS]
     displayed_gaps = [*significant_gaps, *inconclusive_gaps]
-    columns, features = list_gap_columns(task, gaps), contract.feature_names
+    columns = list_gap_columns(task, gaps)
+    features = contract.feature_names
     removable = [name for name in columns if name in features]
     return {
         "book": book,
@@ -197,8 +202,10 @@ def summarize_next_step(
         ``n_significant``, and ``n_nominally_significant``, before the correction only. They are 0
         if another version is the champion.
     """
-    finalize, monitor = receipts["finalize"], receipts.get("monitor")
-    version, text = finalize.details.get("version"), choose_next_step(receipts, champion)
+    finalize = receipts["finalize"]
+    monitor = receipts.get("monitor")
+    version = finalize.details.get("version")
+    text = choose_next_step(receipts, champion)
     is_other = champion not in (None, version)
     no_gaps: dict[str, Any] = {"conclusive": [], "inconclusive": []}
     gaps = finalize.details.get("gaps_by_significance") or no_gaps

@@ -67,7 +67,8 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
     after them is evidence, too.
     """
     report = prepare_cells(notebook)
-    cells, code = report.cells, group_code(report.cells)
+    cells = report.cells
+    code = group_code(cells)
     start = next((i for i, cell in enumerate(cells) if _find_heading(cell)), 0)
     end = next(
         (i for i, cell in enumerate(cells) if _find_heading(cell) == VERDICT_HEADING), len(cells)

@@ -148,7 +148,8 @@ def _find_source(failure: StageFailure) -> str:
 
 
 def _build_context(failure: StageFailure) -> dict[str, Any]:
-    notebook, log = notebook_errors.read_if_valid(failure.notebook), _read_log(failure.log)
+    notebook = notebook_errors.read_if_valid(failure.notebook)
+    log = _read_log(failure.log)
     started_at = log[0]["at"] if log else 0.0
     # If the kernel never started, the executed notebook is that of an earlier run: ignore it.
     is_current = notebook is not None and failure.notebook.stat().st_mtime >= started_at

@@ -63,7 +63,9 @@ def write(
     pathlib.Path
         The page.
     """
-    root, failures, runs = Path(root), failures or {}, runs or {}
+    root = Path(root)
+    failures = failures or {}
+    runs = runs or {}
     receipts = (path for stage in config.STAGES for path in root.glob(f"models/*/{stage}.json"))
     books = []
     for name in sorted({path.parent.name for path in receipts} | {*failures, *runs}):

@@ -126,8 +126,10 @@ def _build_context(card: dict[str, Any], sections: list[Section]) -> dict[str, A
     decision = gate_decision.get("action", "") if gate_decision.get("gate") == "enforce" else ""
     status, level = DECISION_BADGES[decision]
     if gate_decision.get("was_champion"):
-        status, level = "champion", DECISION_BADGES[gate_decision["action"]][1]
-    headline, rows = card["text"]["headline"], metrics["rows"]
+        status = "champion"
+        level = DECISION_BADGES[gate_decision["action"]][1]
+    headline = card["text"]["headline"]
+    rows = metrics["rows"]
     numbers = [
         key_number("version", str(card["version"]), context=metrics["name"]),
         metric_key_number(metric_label(headline["metric"]), headline),
@@ -152,7 +154,8 @@ def _build_context(card: dict[str, Any], sections: list[Section]) -> dict[str, A
 
 def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
     """The lowest score that is flagged: of the holdout's, if the capacity limits the model."""
-    threshold, value = f"{metrics['threshold']:g}", metrics["business_value"]
+    threshold = f"{metrics['threshold']:g}"
+    value = metrics["business_value"]
     limited = get_limited_decisions(value)
     if not limited:
         return key_number(

@@ -36,7 +36,8 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
     OSError
         When a file cannot be read or written.
     """
-    source, runs = root / "reports" / book, get_runs_folder(root, book)
+    source = root / "reports" / book
+    runs = get_runs_folder(root, book)
     reports = {
         name: task["product"]["report"].name
         for name, task in project.read_tasks(root, book).items()
@@ -122,7 +123,8 @@ def _find_runs_of_pages(
     root: Path, book: str, pages: Mapping[str, str], states: Mapping[str, str]
 ) -> dict[str, int | None]:
     """Return the run that made each page: of the reports, and of the last good ones."""
-    source, earlier_runs = root / "reports" / book, history.find_result_runs(root, book)
+    source = root / "reports" / book
+    earlier_runs = history.find_result_runs(root, book)
     this_run = find_next_run_number(get_runs_folder(root, book))
     run_by_page: dict[str, int | None] = {}
     for page, stage in pages.items():
@@ -203,7 +205,8 @@ def _link(existing: Path, path: Path) -> bool:
 
 def _remove_old_pages(runs: Path, retained: set[int]) -> None:
     """Remove pages and comparisons of runs that are not retained, and unused figures."""
-    existing, cleared = set(list_run_numbers(runs)), set()
+    existing = set(list_run_numbers(runs))
+    cleared = set()
     for number in existing - retained:
         run_folder = runs / str(number)
         old_files = [

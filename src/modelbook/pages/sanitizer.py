@@ -58,7 +58,8 @@ class _Sanitizer(HTMLParser):
         if tag in FORBIDDEN_TAGS:
             self.open_forbidden_tags.append(tag)
         elif tag not in FORBIDDEN_VOID_TAGS and not self.open_forbidden_tags:
-            self.in_style, self.in_head = tag == "style", self.in_head or tag == "thead"
+            self.in_style = tag == "style"
+            self.in_head = self.in_head or tag == "thead"
             if tag == "th" and "scope" not in dict(attrs):
                 attrs = [*attrs, ("scope", "col" if self.in_head else "row")]
             attributes = "".join(_sanitize_attribute(tag, *pair) for pair in attrs)
@@ -78,7 +79,8 @@ class _Sanitizer(HTMLParser):
         if tag in self.open_forbidden_tags:
             del self.open_forbidden_tags[self.open_forbidden_tags.index(tag) :]
         elif tag not in FORBIDDEN_TAGS | FORBIDDEN_VOID_TAGS and not self.open_forbidden_tags:
-            self.in_style, self.in_head = False, self.in_head and tag != "thead"
+            self.in_style = False
+            self.in_head = self.in_head and tag != "thead"
             self.fragments.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
@@ -93,7 +95,8 @@ class _Sanitizer(HTMLParser):
 
 
 def _sanitize_attribute(tag: str, name: str, value: str | None) -> str:
-    name, value = name.lower(), value or ""
+    name = name.lower()
+    value = value or ""
     url = re.sub(r"[\s\x00-\x1f]", "", value).lower()
     if name.startswith("on") or (name in LOADING_ATTRIBUTES and not url.startswith("data:")):
         return ""

@@ -63,7 +63,9 @@ def main(arguments: list[str]) -> None:
 
     Return at once for an embedded store without alembic.
     """
-    root, book, parent_pid = Path(arguments[0]), arguments[1], int(arguments[2])
+    root = Path(arguments[0])
+    book = arguments[1]
+    parent_pid = int(arguments[2])
     if is_embedded(root) and find_spec("alembic") is None:
         # As in the image of the service: MLflow opens no SQLite store then. Commands that move an
         # alias update the cache.

@@ -389,7 +389,8 @@ def read_cached_aliases(root: Path, model_name: str) -> AliasCache | None:
     """Return the aliases as last read from this store, or None; never imports MLflow."""
     path = _get_cache_path(root, model_name)
     try:
-        text, checked_at = path.read_text(encoding="utf-8"), path.stat().st_mtime
+        text = path.read_text(encoding="utf-8")
+        checked_at = path.stat().st_mtime
         content = json.loads(text)
         if content["store"] != _store_name(root):
             return None
@@ -422,7 +423,8 @@ def _cache_aliases(
         "problem": "",
         "aliases": {alias: _serialize_version(root, value) for alias, value in versions.items()},
     }
-    text, path = json.dumps(content, indent=1), _get_cache_path(root, model_name)
+    text = json.dumps(content, indent=1)
+    path = _get_cache_path(root, model_name)
     with suppress(OSError):  # a read-only project: each check reads the store
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             os.utime(path)
@@ -448,7 +450,8 @@ def _store_name(root: Path) -> str:
 
 
 def _serialize_version(root: Path, version: RegisteredVersion) -> dict[str, Any]:
-    folder, base = version.artifact_folder.absolute(), _get_base_folder(root).absolute()
+    folder = version.artifact_folder.absolute()
+    base = _get_base_folder(root).absolute()
     path = folder.relative_to(base) if folder.is_relative_to(base) else folder
     return {
         "name": version.name,

@@ -59,7 +59,8 @@ def download_verified_folder(uri: str, target_folder: Path, expected_digest: str
     if target_folder.is_dir():
         return
     target_folder.parent.mkdir(parents=True, exist_ok=True)
-    parent, prefix = target_folder.parent, f".{target_folder.name}."
+    parent = target_folder.parent
+    prefix = f".{target_folder.name}."
     with TemporaryDirectory(dir=parent, prefix=prefix) as temporary_folder:
         files = Path(temporary_folder) / "files"
         download_folder(uri, files)

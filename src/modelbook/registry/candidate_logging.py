@@ -75,7 +75,8 @@ class CandidateLogger:
 
     def _draw_plots(self, candidate: Candidate, folder: Path) -> None:
         """Draw the plots of the stage finalize from the out-of-fold predictions."""
-        task, experiment = self.experiment.task, self.experiment
+        task = self.experiment.task
+        experiment = self.experiment
         scores = experiment.join_fold_scores(enumerate(candidate.fold_scores))
         scored = experiment.to_scored_rows(scores)
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}

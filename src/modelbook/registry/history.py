@@ -139,7 +139,9 @@ def find_integrity_errors(root: Path, model_name: str | None = None) -> list[str
 
 
 def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
-    problems, previous_hash, last_number = [], "", 0
+    problems = []
+    previous_hash = ""
+    last_number = 0
     with connection.convert_errors(root):
         entries = log.read_entries()
         log_problems = log.find_tampering()
@@ -154,7 +156,8 @@ def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
             )
         if history_log.hash_entry(text) != entry_hash:
             problems.append(f"Entry {number} was changed: its content does not match its hash.")
-        previous_hash, last_number = entry_hash, number
+        previous_hash = entry_hash
+        last_number = number
     return problems + log_problems
 
 
@@ -382,7 +385,8 @@ def _reconcile(root: Path, log: HistoryLog, code_version: str) -> tuple[int | No
     """
     for _ in range(MAX_ATTEMPTS):
         logged = log.read_entries()
-        entries, model = _parse_entries(logged), log.read_model()
+        entries = _parse_entries(logged)
+        model = log.read_model()
         aliased = _read_alias_number(model, CHAMPION)
         unapplied = [
             entry
@@ -450,7 +454,9 @@ def _apply_entry(root: Path, log: HistoryLog, entry: HistoryEntry) -> None:
 
 
 def _set_champion(log: HistoryLog, entry: HistoryEntry) -> None:
-    client, model_name, version = log.client, log.model_name, str(entry.champion_after)
+    client = log.client
+    model_name = log.model_name
+    version = str(entry.champion_after)
     tags = {
         "promoted_at": entry.timestamp,
         "promoted_after": str(entry.champion_before or "none"),

@@ -160,7 +160,8 @@ def _register(
     """Register the model; return its number, and False when it is registered already."""
     log = history_log.open_log(root, model_name, create=True)
     assert log is not None
-    client, digest = log.client, manifest["tags"][SOURCE_DIGEST_TAG]
+    client = log.client
+    digest = manifest["tags"][SOURCE_DIGEST_TAG]
     for version in client.search_model_versions(f"name = '{model_name}'"):
         if digest in (version.tags.get(SOURCE_DIGEST_TAG), version.tags.get(DIGEST_TAG)):
             return int(version.version), False

@@ -91,7 +91,8 @@ def _open_and_check_store(root: Path) -> None:
     Of two processes that create the tables of a database at once, one fails; it retries until the
     other is done.
     """
-    deadline, has_conflict = time.monotonic() + CREATION_TIMEOUT_SECONDS, False
+    deadline = time.monotonic() + CREATION_TIMEOUT_SECONDS
+    has_conflict = False
     while True:
         try:
             with connection.convert_errors(root):

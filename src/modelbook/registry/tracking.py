@@ -47,7 +47,8 @@ class StageRun:
 
     def __init__(self, root: Path, book: str, stage: str, tags: Mapping[str, Any]) -> None:
         ensure_store(root)
-        self._root, self._client = root, create_client(root)
+        self._root = root
+        self._client = create_client(root)
         self._experiment_id = ensure_experiment_id(self._client, root, book)
         with connection.convert_errors(root):
             self._terminate_stale_runs(stage)

@@ -100,7 +100,8 @@ def describe_standing(promotion_result: dict[str, Any]) -> list[str]:
         return [f"The gate has nothing to decide: version {number} is the champion already."]
     since = format_time(promotion["at"])
     first = f"The gate has nothing to decide: version {number} has been the champion since {since}."
-    user, entry = promotion["user"], f"entry {promotion['entry']} of the history"
+    user = promotion["user"]
+    entry = f"entry {promotion['entry']} of the history"
     if promotion["override"]:
         return [first, f"{user} promoted it against the gate ({entry}): {promotion['override']}"]
     approval = promotion["approval"]
@@ -116,7 +117,8 @@ def describe_standing(promotion_result: dict[str, Any]) -> list[str]:
 def _describe_decision(
     decision: Decision, candidate: ModelVersion, gate_mode: str, consequences: list[str]
 ) -> list[str]:
-    action, subject = decision.action, f"version {candidate.number}: {decision.summary}"
+    action = decision.action
+    subject = f"version {candidate.number}: {decision.summary}"
     sentence = f"The gate {action}s {subject}."
     if gate_mode == "dry_run":
         sentence = f"The gate would {action} {subject}. In this dry run the alias stays."

@@ -105,7 +105,9 @@ def score_file(
     rejects_path = name_rejects(output_path)
     for path in (output_path, rejects_path):
         check_output(path)
-    start, row_count, rejected_count = time.monotonic(), 0, 0
+    start = time.monotonic()
+    row_count = 0
+    rejected_count = 0
     with lock_target(output_path, "file"), _use_system_memory_pool(), ExitStack() as stack:
         output_file, rejects_file = _StagedFile(output_path), _StagedFile(rejects_path)
         stack.callback(output_file.discard)
@@ -330,11 +332,13 @@ class _StagedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._staging_path = path, path.with_name(f".{path.name}.part")
+        self._path = path
+        self._staging_path = path.with_name(f".{path.name}.part")
         self._writer: pq.ParquetWriter | None = None
         self._sheet_chunks: list[pa.Table] = []  # an Excel file is written at once
         self._has_rows = False
-        self._pool, self._pending_write = ThreadPoolExecutor(1), Future[None]()
+        self._pool = ThreadPoolExecutor(1)
+        self._pending_write = Future[None]()
         self._pending_write.set_result(None)
         self._staging_path.unlink(missing_ok=True)  # left by a killed run
 

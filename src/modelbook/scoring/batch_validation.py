@@ -51,7 +51,8 @@ def validate_rows(
         is_invalid = ~column.find_valid(values, parsed)
         is_invalid = is_invalid if column.nullable else is_invalid | values.isna()
         if is_invalid.any():
-            parsed, invalid_rows = parsed.where(~is_invalid), is_invalid.to_numpy()[positions]
+            parsed = parsed.where(~is_invalid)
+            invalid_rows = is_invalid.to_numpy()[positions]
             reasons[invalid_rows] += _describe_violations(name, values, column).to_numpy()[
                 positions
             ][invalid_rows]

@@ -116,7 +116,8 @@ def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) ->
     have_levels: list[bool] = []
     ranges: list[RightRange] = []
     for ensemble, start in zip(ensembles, starts):
-        output_count, first_output = len(ensemble.base_score), max(output_index, default=-1) + 1
+        output_count = len(ensemble.base_score)
+        first_output = max(output_index, default=-1) + 1
         has_levels = is_oblivious(ensemble)
         if not has_levels and (most := _count_most_leaves(ensemble)) > MAX_LEAVES:
             raise CompileError(f"a tree has {most} leaves", expected=f"at most {MAX_LEAVES}")
@@ -316,7 +317,9 @@ class _TreeGroup:
     @cached_property
     def _row_table(self) -> tuple[np.ndarray, list[tuple[int, list[float], int]]]:
         """All leaves, with the columns' tables below; edges and first row of each column."""
-        tables, columns, row_count = [self._all_leaves[None]], [], 1
+        tables = [self._all_leaves[None]]
+        columns = []
+        row_count = 1
         for feature, (edges, table) in self._mask_tables.items():
             columns.append((feature, edges[:-1].tolist(), row_count))  # the last one is NaN
             tables.append(table)
@@ -325,7 +328,8 @@ class _TreeGroup:
 
     def _look_up_rows(self, rows: EncodedRows) -> list[TableLookup]:
         """Return the mask tables, and the table row of each input row."""
-        common_mask, lookups = self._all_leaves.copy(), []
+        common_mask = self._all_leaves.copy()
+        lookups = []
         categorical_features = {
             feature for features, _, _ in rows.category_columns for feature in features
         }

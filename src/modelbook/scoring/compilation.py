@@ -188,7 +188,8 @@ def _extract_encoders(
 
 def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityResult:
     """Compare a scorer with the model's scores on a large batch, a small one and single rows."""
-    repeats, step = -(-MIN_BATCH_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
+    repeats = -(-MIN_BATCH_ROWS // len(rows))
+    step = max(1, len(rows) // SINGLE_ROW_CASES)
     sample = rows.iloc[::step]
     few_rows = slice(MIN_BATCH_ROWS - 1)
     single_scores = np.array([scorer.predict_one(row).scores for row in sample.to_dict("records")])
@@ -215,7 +216,8 @@ def _measure_parity(
 ) -> ParityResult:
     if scores.shape != expected.shape:
         return ParityResult(len(expected), 0, float("inf"))
-    rule, label_mismatches = scorer.decision_rule, 0
+    rule = scorer.decision_rule
+    label_mismatches = 0
     scale = 1.0 if rule.classes else np.maximum(1.0, np.abs(expected))
     max_difference = float((np.abs(scores - expected) / scale).max())
     if np.isnan(max_difference):

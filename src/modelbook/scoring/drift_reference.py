@@ -359,7 +359,8 @@ def _divide_by_strata(
         finer_strata, finer_row_strata = find_strata([*criteria, positions])
         if len(finer_strata) <= MAX_STRATA:
             criteria = [*criteria, positions]
-            strata, row_strata = finer_strata, finer_row_strata
+            strata = finer_strata
+            row_strata = finer_row_strata
             stratum_columns[name] = values.tolist()
     return strata, row_strata, stratum_columns
 
@@ -379,7 +380,9 @@ def _count_feature(
     values: pd.Series, is_numeric: bool, row_strata: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Count a feature's values by stratum and bin."""
-    is_present, boundaries, categories = values.notna().to_numpy(), None, list[str]()
+    is_present = values.notna().to_numpy()
+    boundaries = None
+    categories = list[str]()
     present_values, strata = values[is_present], row_strata[is_present]
     if is_numeric:
         present_numbers = present_values.to_numpy(dtype=float)

@@ -174,7 +174,9 @@ def _fit_numeric_encoding(
     outputs: np.ndarray,
     scaler_constants: list[tuple],
 ) -> NumericEncoding:
-    missing_value, x, y = float(outputs[0]), np.array(values[1:]), outputs[1:]
+    missing_value = float(outputs[0])
+    x = np.array(values[1:])
+    y = outputs[1:]
     slope = float((y[-1] - y[0]) / (x[-1] - x[0])) if x[-1] != x[0] else 0.0
     candidates = [
         (float(a[output_index]), float(b[output_index]), is_scaled)

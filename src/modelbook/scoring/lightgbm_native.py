@@ -19,7 +19,11 @@ from modelbook.errors import CompileError
 from modelbook.formatting import format_count
 
 # Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL, PREDICT_RAW_SCORE.
-DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, PREDICT_RAW, ALL_ITERATIONS = (1, 1, 0, 1, -1)
+DTYPE_FLOAT64 = 1
+ROW_MAJOR = 1
+PREDICT_NORMAL = 0
+PREDICT_RAW = 1
+ALL_ITERATIONS = -1
 SINGLE_THREAD = b"num_threads=1"  # batches run in several threads already
 
 
@@ -30,7 +34,8 @@ class NativeBooster:
     """
 
     def __init__(self, text: str, width: int, *, is_raw: bool = False) -> None:
-        self._library, self._width = load_library(), width
+        self._library = load_library()
+        self._width = width
         self._prediction_type = PREDICT_RAW if is_raw else PREDICT_NORMAL
         self._handle, rounds = ctypes.c_void_p(), ctypes.c_int()
         self._call_library(
@@ -88,7 +93,8 @@ class NativeBooster:
     def predict_many(self, rows: np.ndarray) -> np.ndarray:
         """Predict many encoded rows; shape (rows, outputs)."""
         rows = np.ascontiguousarray(rows, dtype="float64")
-        out, length = np.empty((len(rows), self.output_count)), ctypes.c_int64()
+        out = np.empty((len(rows), self.output_count))
+        length = ctypes.c_int64()
         self._call_library(
             self._library.LGBM_BoosterPredictForMat,
             self._handle,

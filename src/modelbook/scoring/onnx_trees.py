@@ -94,7 +94,8 @@ def write_onnx_trees(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], p
 def _list_blocks(
     ensembles: Sequence[TreeEnsemble], starts: Sequence[int]
 ) -> Iterator[_OperatorTrees]:
-    first_output, block = 0, _OperatorTrees()
+    first_output = 0
+    block = _OperatorTrees()
     for ensemble, start in zip(ensembles, starts):
         output_count = len(ensemble.base_score)
         for number, tree in enumerate(ensemble.trees):

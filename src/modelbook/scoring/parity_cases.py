@@ -22,7 +22,8 @@ def measure_feature_ranges(rows: pd.DataFrame, contract: Contract) -> FeatureRan
     """Return the range of each numeric feature from the contract, or else from the rows."""
     ranges = {}
     for name in contract.numeric_features:
-        column, present_values = contract.model_features[name], rows[name].dropna()
+        column = contract.model_features[name]
+        present_values = rows[name].dropna()
         low, high = (
             (present_values.min(), present_values.max()) if len(present_values) else (0.0, 1.0)
         )

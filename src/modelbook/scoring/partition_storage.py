@@ -106,7 +106,8 @@ class SharedFolders:
         return batch.lock_target(self.target, "folder")
 
     def prepare(self, version: RegisteredVersion) -> RegisteredVersion:
-        staging, description = self._staging, _describe_run(self.source, version)
+        staging = self._staging
+        description = _describe_run(self.source, version)
         is_finished = (staging / "finished").exists()
         is_resumable = (
             (staging / RUN_FILE).is_file()
@@ -198,7 +199,8 @@ class ObjectStoreFolders:
         return nullcontext()  # object stores have no locks
 
     def prepare(self, version: RegisteredVersion) -> RegisteredVersion:
-        description, earlier_run = _describe_run(self.source, version), self._read_run()
+        description = _describe_run(self.source, version)
+        earlier_run = self._read_run()
         if earlier_run not in (None, description):
             raise DataError(
                 f"{self.target} was started by a run of other rows or another version",
@@ -233,7 +235,8 @@ class ObjectStoreFolders:
     def open_partition(self, name: str) -> Iterator[tuple[Path, Path]]:
         with TemporaryDirectory() as folder:
             source, target = self.source.child(name), self.target.child(name)
-            input_path, output_path = Path(folder, "in", source.name), Path(folder, target.name)
+            input_path = Path(folder, "in", source.name)
+            output_path = Path(folder, target.name)
             input_path.parent.mkdir()
             source.download(input_path.parent)
             try:

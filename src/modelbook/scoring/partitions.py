@@ -98,7 +98,8 @@ def score_folder(
     EngineError
         When the engine fails.
     """
-    start, storage = time.monotonic(), open_storage(source, target)
+    start = time.monotonic()
+    storage = open_storage(source, target)
     names = storage.check()
     with storage.lock():
         row_count, rejected_count = _score_partitions(

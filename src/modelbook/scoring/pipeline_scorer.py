@@ -28,7 +28,8 @@ class PipelineScorer:
 
     def __init__(self, model: Any, contract: Contract, threshold: float | None) -> None:
         self.decision_rule = make_decision_rule(contract, threshold)
-        self._pipeline, self._contract = model, contract
+        self._pipeline = model
+        self._contract = contract
 
     @classmethod
     def load(cls, pickle_path: Path, contract: Contract, threshold: float | None) -> PipelineScorer:

@@ -49,7 +49,8 @@ class LinearPredictor(Predictor):
     name = "linear model"
 
     def __init__(self, weights: list[list[float]], offsets: list[float], link: str) -> None:
-        self._rows, self._link = list(zip(weights, offsets)), link
+        self._rows = list(zip(weights, offsets))
+        self._link = link
         self._weights, self._offsets = np.array(weights), np.array(offsets)
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
@@ -94,7 +95,8 @@ class OnnxPredictor(Predictor):
         self._session = open_session(path)
         # A classifier's probabilities come after its labels.
         self._output_names = [self._session.get_outputs()[-1].name]
-        self._input_name, self._dtype = self._session.get_inputs()[0].name, dtype
+        self._input_name = self._session.get_inputs()[0].name
+        self._dtype = dtype
         self._row_buffer = np.zeros((1, width), dtype=dtype)
         self._input_feed = {self._input_name: self._row_buffer}
         self._pack_row = struct.Struct(f"{width}{'f' if dtype == 'float32' else 'd'}").pack_into
@@ -152,7 +154,8 @@ class ColumnsPredictor(Predictor):
     name = "model of some columns"
 
     def __init__(self, member: Predictor, start: int, width: int) -> None:
-        self._member, self._columns = member, slice(start, start + width)
+        self._member = member
+        self._columns = slice(start, start + width)
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         return self._member.predict_one(values[self._columns])
@@ -172,7 +175,8 @@ class ExponentialPredictor(Predictor):
     name = "model of the logarithm"
 
     def __init__(self, member: Predictor, factor: float) -> None:
-        self._member, self._factor = member, factor
+        self._member = member
+        self._factor = factor
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         return [self._factor * math.expm1(self._member.predict_one(values)[0])]

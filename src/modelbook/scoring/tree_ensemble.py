@@ -147,7 +147,8 @@ def _get_probability_link(output_count: int) -> str:
 
 def _compute_float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
     """Return float64 thresholds equivalent to comparisons of values cast to float32."""
-    lowest, highest = np.float32(-np.inf), np.float32(np.inf)
+    lowest = np.float32(-np.inf)
+    highest = np.float32(np.inf)
     below = thresholds.astype("float32")
     with np.errstate(over="ignore"):  # CatBoost's border of a gap is the largest number
         below = np.where(below > thresholds, np.nextafter(below, lowest), below)
@@ -159,7 +160,8 @@ def _compute_float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
 
 def _read_base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
     """Return the initial sums: a prediction minus the contributions of all trees."""
-    row, trees = np.zeros((1, estimator.n_features_in_)), estimator.estimators_
+    row = np.zeros((1, estimator.n_features_in_))
+    trees = estimator.estimators_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it was fitted with column names
         raw_prediction = (estimator.decision_function if is_classifier else estimator.predict)(row)

@@ -73,7 +73,9 @@ class TreePredictor(Predictor):
         large_trees: OnnxTrees | None = None,
     ) -> None:
         self._booster = NativeBooster(text, width, is_raw=True)
-        self._outputs, self._tables, self._large_trees = outputs, tables, large_trees
+        self._outputs = outputs
+        self._tables = tables
+        self._large_trees = large_trees
         counts = [len(output.base_score) for output in outputs]
         ends = np.cumsum(counts).tolist()
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts)]

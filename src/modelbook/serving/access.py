@@ -143,7 +143,8 @@ class ApiKeyStore:
             raise ServingError(
                 f"{unknown_scopes[0]!r} is not a scope", expected=f"one of {', '.join(SCOPES)}"
             )
-        api_key, created_at = f"mb_{secrets.token_urlsafe(32)}", time.time()
+        api_key = f"mb_{secrets.token_urlsafe(32)}"
+        created_at = time.time()
         expires_at = created_at + valid_days * 86_400 if valid_days else None
         self._write_file(
             [
@@ -218,7 +219,8 @@ class AccessControl:
     """Decides whether a request is allowed."""
 
     def __init__(self, settings: ServingSettings, api_keys: ApiKeyStore) -> None:
-        self._settings, self._api_keys = settings, api_keys
+        self._settings = settings
+        self._api_keys = api_keys
         self._loopback_hosts: set[bytes] = set()  # values of Host that were found to be loopback
 
     @property
@@ -266,7 +268,8 @@ class AccessControl:
         """
         if self.requires_key:
             return
-        raw_host, origin = headers.get(b"host", b""), headers.get(b"origin")
+        raw_host = headers.get(b"host", b"")
+        origin = headers.get(b"origin")
         if self._settings.api_keys == "on":
             self._require_direct_call(raw_host, headers)
         if origin is None:

@@ -111,8 +111,11 @@ def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
 
     @app.post("/predict/csv", include_in_schema=False)
     async def predict_csv(request: Request) -> Response:
-        user, body = read_user_id(request.scope["modelbook.headers"]), await _read_upload(request)
-        start_time, champion, predictions = time.perf_counter(), service.champion, []
+        user = read_user_id(request.scope["modelbook.headers"])
+        body = await _read_upload(request)
+        start_time = time.perf_counter()
+        champion = service.champion
+        predictions = []
         header, cells, chunks = await service.parse_in_thread(
             csv_upload.read_table, body, champion, service.max_upload_rows
         )

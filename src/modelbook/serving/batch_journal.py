@@ -37,7 +37,9 @@ class BatchJournal:
     def __init__(
         self, journal: Journal, model: ServedModel, variant: str, redacted_columns: list[str]
     ) -> None:
-        self._journal, self._model, self._variant = journal, model, variant
+        self._journal = journal
+        self._model = model
+        self._variant = variant
         self._redacted_features = model.list_features(redacted_columns)
         self._loop = asyncio.new_event_loop()
         self._write_errors: list[str] = []
@@ -87,7 +89,8 @@ class BatchJournal:
     def _make_records(
         self, output: str, chunk: ChunkResult, rows_before: int
     ) -> list[PredictionRecord]:
-        rule, now = self._model.scorer.decision_rule, time.time()
+        rule = self._model.scorer.decision_rule
+        now = time.time()
         names = [name for name in chunk.features if name not in self._redacted_features]
         columns = [_to_python(chunk.features[name]) for name in names]
         predictions = np.asarray(rule.predict(chunk.scores)).tolist()

@@ -38,7 +38,8 @@ class CanaryMonitor:
     """
 
     def __init__(self, challenger_number: int) -> None:
-        self.challenger_number, self.stop_reason = challenger_number, ""
+        self.challenger_number = challenger_number
+        self.stop_reason = ""
         self._seconds = {name: deque[float](maxlen=WINDOW_ROWS) for name in (CHAMPION, CHALLENGER)}
         self._scores = {name: deque[Score](maxlen=WINDOW_ROWS) for name in (CHAMPION, CHALLENGER)}
         self._predicted_counts: Counter[str] = Counter()

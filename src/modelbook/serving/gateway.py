@@ -55,7 +55,8 @@ class Gateway:
     """
 
     def __init__(self, service: PredictionService, app: Any) -> None:
-        self._service, self._app = service, app
+        self._service = service
+        self._app = app
         limits = service.settings.limits
         self._rate_limiter = (
             RateLimiter(limits.requests_per_second) if limits.requests_per_second else None
@@ -69,7 +70,9 @@ class Gateway:
                 return
             await self._app(scope, receive, send)
             return
-        service, start_time, path = self._service, time.perf_counter(), scope["path"]
+        service = self._service
+        start_time = time.perf_counter()
+        path = scope["path"]
         response = _Response(send, scope)
         service.in_flight += 1
         try:
@@ -151,7 +154,8 @@ class _Response:
     """Response of one request; sends the request id in its headers and records the status."""
 
     def __init__(self, send: Send, scope: Scope) -> None:
-        self._send, self._scope = send, scope
+        self._send = send
+        self._scope = scope
         self.request_id, self.status = "", 0
         self.span: RequestSpan | None = None  # None while it is not traced
 

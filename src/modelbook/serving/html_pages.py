@@ -69,7 +69,8 @@ def explain_prediction(
 
 def _get_typical_features(model: ServedModel, name: str) -> dict[str, Any]:
     """Return the typical value of a field as model features."""
-    column, value = model.contract.columns[name], model.typical_row[name]
+    column = model.contract.columns[name]
+    value = model.typical_row[name]
     features = list(column.model_features(name))
     if features == [name]:
         return {name: value}
@@ -132,7 +133,8 @@ def parse_form(body: bytes, model: ServedModel) -> tuple[dict[str, str], str]:
     RequestError
         413 if it has more fields than the page's form.
     """
-    names, field_count = model.contract.input_names, body.count(b"&") + 1
+    names = model.contract.input_names
+    field_count = body.count(b"&") + 1
     if field_count > len(names) + 1:
         raise RequestError(
             413, f"the form has {field_count:,} fields", expected=f"at most {len(names) + 1}"
@@ -177,7 +179,8 @@ Predictions made here are not journaled.</p>
 
 
 def _describe_facts(model: ServedModel) -> dict[str, str]:
-    contract, threshold = model.contract, model.scorer.decision_rule.threshold
+    contract = model.contract
+    threshold = model.scorer.decision_rule.threshold
     target = contract.columns[contract.target].meaning
     if threshold is not None:
         target += f"; {contract.classes[1]} from a probability of {threshold:g}"

@@ -197,13 +197,16 @@ class BodyReader:
         return body
 
     async def _receive_body(self, scope: Any, receive: Receive, max_bytes: int) -> bytes:
-        chunks, size, has_more = [], 0, True
+        chunks = []
+        size = 0
+        has_more = True
         while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError(400, "the connection closed before the body was complete")
             chunks.append(message.get("body", b""))
-            size, has_more = size + len(chunks[-1]), message.get("more_body", False)
+            size = size + len(chunks[-1])
+            has_more = message.get("more_body", False)
             if size > max_bytes:
                 raise _make_size_error(f"more than {max_bytes:,}", max_bytes)
             if size > LARGE_BODY_BYTES:

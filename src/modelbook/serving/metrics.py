@@ -400,7 +400,8 @@ class VerdictMetrics:
     """Exports the latest monitoring verdict as metrics."""
 
     def __init__(self, root: Path, book: str, metrics: ServiceMetrics) -> None:
-        self._history_path, self._metrics = latest_verdict.get_history_path(root, book), metrics
+        self._history_path = latest_verdict.get_history_path(root, book)
+        self._metrics = metrics
         self._last_state: object = None
 
     def refresh(self, champion: ServedModel | None) -> None:

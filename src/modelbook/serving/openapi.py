@@ -226,7 +226,8 @@ def _make_inference_schemas() -> dict[str, Any]:
 
 def _make_inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
     """Return the paths of the Open Inference Protocol, for this book."""
-    text, integers = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
+    text = {"type": "string"}
+    integers = {"type": "array", "items": {"type": "integer"}}
     tensor = {"name": text, "datatype": text, "shape": integers}
     outputs = _make_array_schema({**tensor, "data": {"type": "array"}})
     metadata = {
@@ -236,7 +237,8 @@ def _make_inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
         "inputs": _make_array_schema(tensor),
         "outputs": _make_array_schema(tensor),
     }
-    flag, path = {"type": "boolean"}, f"{PREFIX}/models/{book}"
+    flag = {"type": "boolean"}
+    path = f"{PREFIX}/models/{book}"
     reads: dict[str, tuple[str, dict[str, Any]]] = {
         PREFIX: ("The server", {"name": text, "version": text}),
         f"{PREFIX}/health/live": ("Liveness", {"live": flag}),

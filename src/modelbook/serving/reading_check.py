@@ -43,7 +43,8 @@ def check_readings(table: str, root: Path, contract: Contract) -> None:
         first_rows = contract.select_features(all_rows.head(CHUNK_ROWS))
         _compare("score", first_rows, _read_for_score(root / table, contract))
     step = max(1, len(frame) // MAX_REQUEST_ROWS)
-    inputs, expected = frame[contract.input_names].iloc[::step], features.iloc[::step]
+    inputs = frame[contract.input_names].iloc[::step]
+    expected = features.iloc[::step]
     reader = RowReader(contract, {}, len(inputs))
     try:
         _compare("CSV upload", expected, _read_upload(inputs, contract, reader))
@@ -100,7 +101,8 @@ def _to_texts(inputs: pd.DataFrame) -> pd.DataFrame:
 
 def _compare(reader_name: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
     for name in expected:
-        values, read_values = expected[name].to_numpy(), actual[name].to_numpy()[: len(expected)]
+        values = expected[name].to_numpy()
+        read_values = actual[name].to_numpy()[: len(expected)]
         values = values[: len(read_values)]
         is_missing = pd.isna(values) & pd.isna(read_values)
         differs = ~is_missing & (values != read_values)

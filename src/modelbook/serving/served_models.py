@@ -277,7 +277,9 @@ class ModelManager:
     """
 
     def __init__(self, root: Path, book: str, max_rows: int) -> None:
-        self._root, self._book, self._max_rows = root, book, max_rows
+        self._root = root
+        self._book = book
+        self._max_rows = max_rows
         self.champion: ServedModel | None = None
         self.challenger: ServedModel | None = None
         self.problems: dict[str, str] = {}

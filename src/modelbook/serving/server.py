@@ -100,7 +100,8 @@ def create_worker_app() -> Any:
     end_with_supervisor()
     from modelbook.serving.app import create_app
 
-    root, book = Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE]
+    root = Path(os.environ[ROOT_VARIABLE])
+    book = os.environ[BOOK_VARIABLE]
     app: Any = create_app(root, book)
     proxies = settings.load_settings(root, book).trusted_proxies
     return ProxyHeadersMiddleware(app, proxies) if proxies else app

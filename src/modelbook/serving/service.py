@@ -79,7 +79,8 @@ class PredictionService:
     """
 
     def __init__(self, root: Path, book: str) -> None:
-        self.root, self.book = root, book
+        self.root = root
+        self.book = book
         self.settings = settings.load_settings(root, book)
         # File states of the settings: at the last poll, and when they were last applied.
         self._file_states: list[tuple[int, ...] | None] = []
@@ -108,7 +109,8 @@ class PredictionService:
         if self.tracer is not None:
             for method, step in TRACED_STEPS.items():
                 setattr(self, method, self.tracer.trace_step(step, getattr(self, method)))
-        self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
+        self.in_flight = 0
+        self.recent_rows = deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns = set(journal_settings.redacted_columns)
         self._verdict_metrics = VerdictMetrics(root, book, self.metrics)
 
@@ -195,7 +197,8 @@ class PredictionService:
         RequestError
             If the body or the service state does not allow a prediction.
         """
-        start_time, champion = time.perf_counter(), self.champion
+        start_time = time.perf_counter()
+        champion = self.champion
         rows, is_list = await self._read_rows(champion, body)
         predictions = await self.predict_rows(champion, rows, user, start_time)
         return orjson.dumps(predictions if is_list else predictions[0])
@@ -224,7 +227,8 @@ class PredictionService:
             Prediction ids; new ones by default.
         """
         ids = ids or [make_prediction_id() for _ in rows]
-        challenger, canary = self.model_manager.challenger, self._find_canary()
+        challenger = self.model_manager.challenger
+        canary = self._find_canary()
         buckets: Sequence[str | None] = [None] * len(rows)
         variants = [(CHAMPION, champion)] * len(rows)
         if challenger is not None and (canary or self.settings.traffic.mode == "split"):
@@ -509,7 +513,8 @@ class PredictionService:
 
     async def _measure_input_drift(self, champion: ServedModel) -> None:
         """Measure the drift of recent rows; a version without a reference has none."""
-        reference, rows = champion.drift_reference, list(self.recent_rows)
+        reference = champion.drift_reference
+        rows = list(self.recent_rows)
         if reference is None:
             self.metrics.set_input_drift({}, {})
             return
@@ -560,7 +565,8 @@ class PredictionService:
 
     async def _maintain_journal(self) -> None:
         """Checkpoint the journal regularly and delete rows past the retention time."""
-        retention_days, deleted_at = self.settings.journal.retention_days, float("-inf")
+        retention_days = self.settings.journal.retention_days
+        deleted_at = float("-inf")
         while True:
             try:
                 await asyncio.to_thread(self.journal.checkpoint)
@@ -586,9 +592,12 @@ class BufferedRandom:
 
     def read(self, count: int) -> bytes:
         """Return bytes that were not returned before."""
-        start, end = self._position, self._position + count
+        start = self._position
+        end = self._position + count
         if end > len(self._pool):
-            self._pool, start, end = os.urandom(POOL_BYTES), 0, count
+            self._pool = os.urandom(POOL_BYTES)
+            start = 0
+            end = count
         self._position = end
         return self._pool[start:end]
 

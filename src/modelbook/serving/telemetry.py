@@ -147,7 +147,8 @@ class RequestSpan:
     """The current span of a request."""
 
     def __init__(self, span: Span, token: Any) -> None:
-        self._span, self._token = span, token
+        self._span = span
+        self._token = token
 
     @property
     def traceparent(self) -> bytes:

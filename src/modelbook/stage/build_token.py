@@ -34,7 +34,8 @@ def issue_token(root: Path) -> Iterator[str]:
 
 def is_build(root: Path) -> bool:
     """Return whether this process was started by the build that is running in a project."""
-    token, path = os.environ.get(VARIABLE), _record_path(root)
+    token = os.environ.get(VARIABLE)
+    path = _record_path(root)
     if not token or not path.is_file():
         return False
     return hmac.compare_digest(path.read_text(encoding="utf-8"), _compute_digest(token))

@@ -70,7 +70,8 @@ class Stage:
                 f"{current_scope[1]!r}; the parameters cell has {params.book!r}, {sandbox_name!r}",
                 next="run the cell with stage.open again, and those below it",
             )
-        self.resolved_params, self.origins = params, value_origins
+        self.resolved_params = params
+        self.origins = value_origins
 
     @property
     def book(self) -> str:
@@ -299,7 +300,8 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     else:  # injected by the build
         values, value_origins = origins.resolve_for_build(root, name, cell_values)
         params = config.validate(name, values, value_origins)
-        product, upstream = namespace["product"], namespace["upstream"] or {}
+        product = namespace["product"]
+        upstream = namespace["upstream"] or {}
     upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
     _check_upstream(name, params.book, upstream_paths, root)
     if sandbox:

@@ -58,7 +58,8 @@ def resolve_for_build(
         root, str(env_values.get("book", pipeline_values.get("book"))), env_values
     ).items():
         if name in values and origins[name] != COMMAND_LINE:
-            values[name], origins[name] = value, LAST_RETRAIN
+            values[name] = value
+            origins[name] = LAST_RETRAIN
     return _apply_environment(stage, values, origins)
 
 
@@ -86,9 +87,11 @@ def resolve_by_hand(
     )
     for name, value in cell_values.items():
         if name in injected:
-            values[name], origins[name] = value, COMMAND_LINE
+            values[name] = value
+            origins[name] = COMMAND_LINE
         elif name not in fields or not _is_same_as_text(value, fields[name].default):
-            values[name], origins[name] = value, PARAMETERS_CELL
+            values[name] = value
+            origins[name] = PARAMETERS_CELL
     return values, origins
 
 
@@ -155,7 +158,8 @@ def find_build_differences(
 def _apply_environment(stage: str, values: Values, origins: Origins) -> tuple[Values, Origins]:
     for name, value in read_environment(stage).items():
         if origins.get(name) != COMMAND_LINE:
-            values[name], origins[name] = value, f"environment {PREFIX}{name.upper()}"
+            values[name] = value
+            origins[name] = f"environment {PREFIX}{name.upper()}"
     return values, origins
 
 

@@ -38,7 +38,8 @@ class ParametersCell:
 
     def set_applied(self, reading: Reading) -> None:
         """Remember the values that are in effect."""
-        self._applied, self._n_cells = reading, len(self.namespace.get("In", ()))
+        self._applied = reading
+        self._n_cells = len(self.namespace.get("In", ()))
 
     def read(self) -> Reading:
         """Return the values that the cells assign, and the names set by Papermill."""

@@ -199,7 +199,8 @@ def _make_missing_model_message(name: Any) -> str:
 
 
 def _check_source(task: dict[str, Any]) -> Iterator[str]:
-    name, source = task["name"], task.get("source")
+    name = task["name"]
+    source = task.get("source")
     expected = f"notebooks/{config.stage_stem(name)}.ipynb"
     if source != expected:
         position = list(config.STAGES).index(name) + 1
@@ -223,7 +224,8 @@ def _check_upstream(task: dict[str, Any], task_names: list[str]) -> Iterator[str
 
 
 def _check_product(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[str]:
-    name, product = task["name"], _as_mapping(task.get("product"))
+    name = task["name"]
+    product = _as_mapping(task.get("product"))
     expected_paths = {
         "nb": f"reports/{{{{book}}}}/{config.stage_stem(name)}.ipynb",
         "report": f"reports/{{{{book}}}}/{config.stage_stem(name)}.html",
@@ -250,7 +252,8 @@ def _check_product(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterato
 
 
 def _check_params(task: dict[str, Any]) -> Iterator[str]:
-    name, params = task["name"], _as_mapping(task.get("params"))
+    name = task["name"]
+    params = _as_mapping(task.get("params"))
     fields = config.STAGES[name].model_fields
     for parameter in _find_missing_names(fields, params):
         yield (
@@ -310,7 +313,8 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             "value  # meaning` per line"
         )
         return
-    assigned, fields = read_assignments(source, {}), config.STAGES[stage].model_fields
+    assigned = read_assignments(source, {})
+    fields = config.STAGES[stage].model_fields
     for parameter in _find_missing_names([*sorted(PIPELINE_VARIABLES), *fields], assigned):
         value = None if parameter in PIPELINE_VARIABLES else _get_default_value(stage, parameter)
         yield (
@@ -322,7 +326,8 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             f"{notebook_name} is in a sandbox; modelbook take {notebook_name} takes its cells to "
             f"batch, and deleting the line `{SANDBOX_VARIABLE} = ...` ends it"
         )
-    folder, book = Path(notebook_name).parent.name, assigned.get("book")
+    folder = Path(notebook_name).parent.name
+    book = assigned.get("book")
     if folder != "notebooks" and book not in (None, folder):
         yield (
             f"{notebook_name} has book = {book!r}, which a run by hand would open; write `book = "

@@ -114,7 +114,8 @@ class Task(ABC):
     univariate_chance_level: ClassVar[float] = 0.5
 
     def __init__(self, contract: Contract) -> None:
-        self.contract, self.classes = contract, contract.classes
+        self.contract = contract
+        self.classes = contract.classes
 
     # Parameters of a book
 
@@ -215,7 +216,8 @@ class Task(ABC):
         metric = self.metric_functions()[name]
 
         def compute(outcome: Any, score: Any, **_: Any) -> float:
-            outcome, score = np.asarray(outcome), np.asarray(score, dtype=float)
+            outcome = np.asarray(outcome)
+            score = np.asarray(score, dtype=float)
             if not self.is_evaluable(outcome) or not np.isfinite(score).all():
                 return np.nan
             return float(metric(outcome, score, np.ones(len(outcome))))
@@ -682,5 +684,6 @@ def is_beyond_chance(drop: float, error: float, reference_error: float) -> bool:
 
 def metric_key_number(label: str, row: Any) -> KeyNumber:
     """A metric as a key number, with its interval and the baseline's value."""
-    interval, compared_with = (row["low"], row["high"]), {"baseline": row["baseline"]}
+    interval = (row["low"], row["high"])
+    compared_with = {"baseline": row["baseline"]}
     return key_number(label, row["value"], interval=interval, compared_with=compared_with)

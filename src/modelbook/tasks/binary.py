@@ -105,7 +105,8 @@ def cost_curve(scored: ScoredRows, costs: CostMatrix) -> pd.DataFrame:
     ``cost_none`` and ``cost_all`` are the costs of flagging nobody and everybody.
     """
     thresholds = np.linspace(0.01, 0.99, 99)
-    flagged, positive_rate = scored.score[None, :] >= thresholds[:, None], scored.outcome.mean()
+    flagged = scored.score[None, :] >= thresholds[:, None]
+    positive_rate = scored.outcome.mean()
     cost = costs.expected_cost(
         positive_rate, (flagged & (scored.outcome == 1)).mean(axis=1), flagged.mean(axis=1)
     )
@@ -129,7 +130,8 @@ def univariate_roc_auc(values: pd.Series, positive: np.ndarray) -> float:
 
     has_value = values.notna().to_numpy()
     is_positive = positive[has_value] == 1
-    n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
+    n_positive = int(is_positive.sum())
+    n_negative = int((~is_positive).sum())
     if not n_positive or not n_negative:
         return 0.5
     rank_sum = rankdata(values[has_value])[is_positive].sum()
@@ -145,7 +147,8 @@ def positive_rate_by_period(positive: pd.Series, periods: Any) -> pd.DataFrame:
 
     rows = []
     for period, group in positive.groupby(periods):
-        n_positive, n_rows = int(group.sum()), len(group)
+        n_positive = int(group.sum())
+        n_rows = len(group)
         ci = proportion_confint(n_positive, n_rows, method="wilson")
         rows.append((str(period), n_rows, n_positive / n_rows, *ci))
     return pd.DataFrame(rows, columns=["period", "rows", "positive_rate", "low", "high"])

@@ -53,7 +53,8 @@ class ConformalPrediction:
     def make_response_fields(self, prediction: RowPrediction) -> dict[str, Any]:
         """Return the fields of a row's response: ``interval``, or ``prediction_set``."""
         if prediction.probabilities is None:
-            low, high = prediction.prediction - self.quantile, prediction.prediction + self.quantile
+            low = prediction.prediction - self.quantile
+            high = prediction.prediction + self.quantile
             return {"interval": {"low": low, "high": high}}
         [is_member] = self._find_set_members(np.array([prediction.probabilities]))
         labels = [str(label) for label, is_in_set in zip(self.classes, is_member) if is_in_set]

@@ -105,7 +105,8 @@ class ArgmaxClassifier(DecisionRule):
         return "probability of the class predicted before"
 
     def score_change(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        rows, predicted = np.arange(len(before)), before.argmax(axis=1)
+        rows = np.arange(len(before))
+        predicted = before.argmax(axis=1)
         return after[rows, predicted] - before[rows, predicted]
 
     def predict(self, scores: np.ndarray) -> np.ndarray:

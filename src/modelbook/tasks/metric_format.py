@@ -78,7 +78,8 @@ def slice_metric_label(metric: str) -> str:
 def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> str:
     """Describe a gain or loss: “gains 0.012 ROC AUC”, or “lowers RMSE by 0.012”."""
     lower_is_better = metric in LOWER_IS_BETTER
-    verb, name = GAIN_VERBS[lower_is_better, gain >= 0][past], metric_label(metric)
+    verb = GAIN_VERBS[lower_is_better, gain >= 0][past]
+    name = metric_label(metric)
     return f"{verb} {name} by {size}" if lower_is_better else f"{verb} {size} {name}"
 
 

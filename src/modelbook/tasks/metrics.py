@@ -77,7 +77,8 @@ def class_weights_by_score(
         raise ValueError("a score is not a number")  # sorting would rank NaN first
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-    ranked_weight, is_positive = weight[..., order], positive[order].astype(bool)
+    ranked_weight = weight[..., order]
+    is_positive = positive[order].astype(bool)
     return [
         np.add.reduceat(ranked_weight * class_mask, starts, axis=-1)
         for class_mask in (is_positive, ~is_positive)

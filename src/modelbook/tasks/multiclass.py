@@ -66,7 +66,8 @@ def class_metrics(code: int) -> dict[str, MetricFunction]:
     """Recall, precision and F1 of one class; NaN where undefined."""
 
     def compute_rate(kind: str, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        is_predicted, is_actual = score.argmax(axis=1) == code, outcome == code
+        is_predicted = score.argmax(axis=1) == code
+        is_actual = outcome == code
         true_positives, predicted_positives, actual_positives = (
             weight @ mask for mask in (is_predicted & is_actual, is_predicted, is_actual)
         )
@@ -254,7 +255,8 @@ class Multiclass(Task):
 
     def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the most probable class with its probability."""
-        names, predicted_codes = np.array(self.classes, dtype=object), scored.score.argmax(axis=1)
+        names = np.array(self.classes, dtype=object)
+        predicted_codes = scored.score.argmax(axis=1)
         predictions = [
             f"{name} ({format_share(probability, 1)})"
             for name, probability in zip(names[predicted_codes], scored.score.max(axis=1))
@@ -300,7 +302,8 @@ class Multiclass(Task):
 
     def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
-        most, least = share.index[0], share.index[-1]
+        most = share.index[0]
+        least = share.index[-1]
         [text] = self._render(
             "target",
             population=population,

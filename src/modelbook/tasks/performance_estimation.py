@@ -63,7 +63,9 @@ def estimate_roc_auc(
     ):
         return None
     calibrated = _calibrate_probabilities(score, reference_score, reference_outcome)
-    ranks, rng, simulated_aucs = rankdata(score, axis=0), np.random.default_rng(0), []
+    ranks = rankdata(score, axis=0)
+    rng = np.random.default_rng(0)
+    simulated_aucs = []
     for _ in range(max(n_simulations // DRAWS_PER_CALIBRATION, 1)):
         sample = rng.integers(0, len(reference_score), len(reference_score))
         resampled = _calibrate_probabilities(
@@ -150,7 +152,8 @@ def _simulate_outcomes(probability: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def _compute_roc_auc_from_ranks(ranks: np.ndarray, outcome: np.ndarray) -> float:
-    n_positive, count = outcome.sum(axis=0), len(ranks)
+    n_positive = outcome.sum(axis=0)
+    count = len(ranks)
     pairs = np.where(outcome, ranks, 0).sum(axis=0) - n_positive * (n_positive + 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(np.mean(pairs / (n_positive * (count - n_positive))))

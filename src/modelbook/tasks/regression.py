@@ -225,7 +225,8 @@ class Regression(Task):
 
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
         """In standard deviations of the outcome."""
-        bias, outcome_sd = rows[self.calibration_metric]["value"], self.compute_outcome_sd(rows)
+        bias = rows[self.calibration_metric]["value"]
+        outcome_sd = self.compute_outcome_sd(rows)
         relative_bias = bias / outcome_sd if outcome_sd else 0.0
         direction = "high" if bias > 0 else "low"
         return relative_bias, (

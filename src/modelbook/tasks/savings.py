@@ -77,7 +77,8 @@ def name_policy(row: dict[str, Any], value: dict[str, Any]) -> str:
     value : dict
         From ``evaluation.business_value``.
     """
-    kind, flags_rows = row["kind"], row["selection_rate"] is not None
+    kind = row["kind"]
+    flags_rows = row["selection_rate"] is not None
     name = {
         MODEL: value.get("candidate") or row["policy"],
         CAPACITY: value.get("candidate") or "the model",
@@ -209,7 +210,8 @@ def _count_identified(
     names = [f"identified{end}" for end in ENDS]
     if model["flagged"] is None or not model["flagged"] == row["flagged"] > 0:
         return dict.fromkeys(names)
-    costs, size = value["costs"], _count_projected_rows(value)
+    costs = value["costs"]
+    size = _count_projected_rows(value)
     amount = costs["cost_fn"] - costs["cost_tp"] + costs["cost_fp"] - costs["cost_tn"]
     counts = [None if end is None else round(size * end / amount) for end in saving]
     return dict(zip(names, counts, strict=True))

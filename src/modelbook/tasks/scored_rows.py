@@ -230,7 +230,8 @@ def share_ci(is_event: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
     """95% interval of a share, with the effective number of independent rows."""
     from statsmodels.stats.proportion import proportion_confint
 
-    n_rows, share = len(is_event), is_event.mean()
+    n_rows = len(is_event)
+    share = is_event.mean()
     _, codes = np.unique(entity, return_inverse=True)
     variance = (np.bincount(codes, is_event - share) ** 2).sum() / n_rows**2
     n_entities = codes.max() + 1

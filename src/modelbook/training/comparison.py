@@ -25,7 +25,8 @@ class CrossValidationTask:
     """The cross-validation of a family as a task; a pickled copy reports no progress."""
 
     def __init__(self, experiment: Experiment, keep_models: bool = False) -> None:
-        self.experiment, self.keep_models = experiment, keep_models
+        self.experiment = experiment
+        self.keep_models = keep_models
         self.report_progress: Callable[..., None] = lambda *_, **__: None
 
     def __reduce__(self) -> Any:
@@ -97,9 +98,13 @@ class _ComparisonRun:
         report_progress: Callable[..., None],
         log_candidate: Callable[[Candidate], None],
     ) -> None:
-        self.executor, self.task, self.experiment = executor, task, task.experiment
-        self.report_progress, self.log_candidate = report_progress, log_candidate
-        self.budget, self.deadline = budget, time.monotonic() + budget
+        self.executor = executor
+        self.task = task
+        self.experiment = task.experiment
+        self.report_progress = report_progress
+        self.log_candidate = log_candidate
+        self.budget = budget
+        self.deadline = time.monotonic() + budget
         self.total = len(families) + 1
         self.waiting = [BASELINE, *families]
         self.postponed: dict[str, float] = {}  # expected seconds of a family
@@ -161,7 +166,8 @@ class _ComparisonRun:
     def _report(self, text: str, n_done: int) -> None:
         """Report progress, and the result of the last candidate."""
         if self.candidates:
-            last, name = self.candidates[-1], self.experiment.task.headline_metric
+            last = self.candidates[-1]
+            name = self.experiment.task.headline_metric
             result = last.status
             if last.status == "ok":
                 mean_sd = format_mean_sd(last.mean[name], last.sd[name])
@@ -174,7 +180,8 @@ def _make_fold_callback(
     report_progress: Callable[..., None], n_folds: int, max_seconds: float
 ) -> ProgressCallback:
     """Callback that reports each fold, and postpones a family that would exceed ``max_seconds``."""
-    start_time, call_counter = time.monotonic(), count()
+    start_time = time.monotonic()
+    call_counter = count()
 
     def report_fold(text: str) -> None:
         elapsed = time.monotonic() - start_time

@@ -174,10 +174,12 @@ class EnsembleSearch:
         self.experiment = experiment
         self.loss_metric = experiment.task.baseline_metric
         self.is_regression = not experiment.task.classes
-        self.executor, self.on_progress = executor, on_progress
+        self.executor = executor
+        self.on_progress = on_progress
         self.start = time.monotonic()
         self.deadline = self.start + seconds
-        self.n_random, self.seed = n_random, seed
+        self.n_random = n_random
+        self.seed = seed
         self.default_trials = self._load_default_trials()
         self.trials = [*self.default_trials]
         self.curve: list[dict[str, float]] = []
@@ -210,7 +212,8 @@ class EnsembleSearch:
                 self.stop_reason = NO_GAIN
                 break
         for trial in self._left_out:
-            trial.state, self.stop_reason = TIMED_OUT, OUT_OF_TIME
+            trial.state = TIMED_OUT
+            self.stop_reason = OUT_OF_TIME
         losses = [point["ensemble"] for point in self.curve]
         # NaN if no fold has a loss, as with a single forward fold.
         limit = min(filter(math.isfinite, losses), default=math.inf) * (1 + MIN_GAIN)
@@ -323,7 +326,8 @@ class EnsembleSearch:
         share = MAX_ROUND_SHARE if number + 1 < MAX_ROUNDS else 1.0
         trials = self._choose_affordable(planned, share * self.seconds_left)
         folds = list(range(self.experiment.folds))
-        first_folds, remaining_folds = folds[:FIRST_FOLDS], folds[FIRST_FOLDS:]
+        first_folds = folds[:FIRST_FOLDS]
+        remaining_folds = folds[FIRST_FOLDS:]
         step = f"round {number + 1} of {MAX_ROUNDS}, {format_count(len(trials), 'trial')}"
         self._run_folds(step, trials, first_folds)
         evaluated = [trial for trial in trials if len(trial.losses) == len(first_folds)]
@@ -338,7 +342,8 @@ class EnsembleSearch:
         self, trials: list[EnsembleTrial], seconds_left: float
     ) -> list[EnsembleTrial]:
         """Choose trials that fit into the time: all run the first folds, half of them the rest."""
-        n_slots, n_folds = self.executor.slots(), self.experiment.folds
+        n_slots = self.executor.slots()
+        n_folds = self.experiment.folds
         mean_folds = FIRST_FOLDS + (n_folds - FIRST_FOLDS) / 2
         chosen = list[EnsembleTrial]()
         for trial in trials:
@@ -400,7 +405,8 @@ class EnsembleSearch:
             trials = sorted(trials, key=self._predict_seconds, reverse=True)
         waiting = [(trial, fold) for trial in trials for fold in folds]
         running: dict[Future[Any], tuple[EnsembleTrial, int]] = {}
-        total, uncalibrated = len(waiting), [*trials]
+        total = len(waiting)
+        uncalibrated = [*trials]
         while waiting or running:
             while waiting and len(running) < self.executor.slots():
                 trial, fold = waiting.pop(0)

@@ -125,9 +125,12 @@ class Experiment:
         fold_scores: FoldScores | None = None,
         fold_seconds: Mapping[str, float] | None = None,
     ) -> None:
-        self._contract, self.task = contract, tasks.get_task(contract)
+        self._contract = contract
+        self.task = tasks.get_task(contract)
         self._imbalance = self.task.resolve_imbalance(imbalance)
-        self.train_data, self._steps, self._seed = train, steps or [], seed
+        self.train_data = train
+        self._steps = steps or []
+        self._seed = seed
         self._estimators, self._search_spaces = estimators or {}, search_spaces or {}
         self._metrics = dict(metrics or {})
         self._setup_options = check_setup_options(
@@ -171,7 +174,8 @@ class Experiment:
         self._splitter = choose_folds(
             self.task, self.target, self._groups, folds, self.split_strategy
         )
-        self.folds, self._n_folds_requested = self._splitter.n_splits, folds
+        self.folds = self._splitter.n_splits
+        self._n_folds_requested = folds
         self.options["folds"] = self.folds
         self.cv_splits = list(self._splitter.split(self.features, self.target, self._groups))
 
@@ -440,7 +444,8 @@ class Experiment:
         is_booster = family in boosters.BOOSTERS
         is_calibrated = isinstance(model, CalibratedClassifierCV)
         if not isinstance(estimator, str) or is_booster or is_calibrated:
-            estimator, params = model, {}
+            estimator = model
+            params = {}
         return self.pycaret.cross_validate(
             estimator,
             params,

@@ -298,7 +298,8 @@ def refit_and_package(
     ``split_rule`` is that of ``SplitStrategy.to_config``, by which the holdout was drawn.
     """
     # Reset the index, because PyCaret's transformers fail on duplicates in it.
-    all_rows, contract = pd.concat([train, holdout], ignore_index=True), task.contract
+    all_rows = pd.concat([train, holdout], ignore_index=True)
+    contract = task.contract
     model = stacking.fit_on_all_cores(
         clone(final_model.pipeline),
         contract.select_features(all_rows),

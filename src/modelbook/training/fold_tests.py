@@ -26,7 +26,8 @@ def compute_gain_p_value(gains: np.ndarray) -> float:
     n_folds = len(gains)
     if n_folds < 2 or not np.isfinite(gains).all():
         return float("nan")
-    mean, variance = float(np.mean(gains)), float(np.var(gains, ddof=1))
+    mean = float(np.mean(gains))
+    variance = float(np.var(gains, ddof=1))
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
     statistic = mean / (np.sqrt(variance / n_folds) * _compute_shared_rows_factor(n_folds))

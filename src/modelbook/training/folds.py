@@ -33,7 +33,8 @@ class PredefinedFolds(BaseCrossValidator):
     on_progress: ProgressCallback | None = None
 
     def __init__(self, splits: list[Split]) -> None:
-        self.splits, self.n_splits = splits, len(splits)
+        self.splits = splits
+        self.n_splits = len(splits)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         return self.n_splits
@@ -114,7 +115,8 @@ def _has_classes(
 
 
 def _check_group_count(groups: pd.Series, folds: int, strategy: SplitStrategy) -> None:
-    n_groups, min_groups = groups.nunique(), folds + strategy.is_forward
+    n_groups = groups.nunique()
+    min_groups = folds + strategy.is_forward
     if n_groups < min_groups:
         noun = "times" if strategy.is_forward else "entities"
         raise TrainingError(

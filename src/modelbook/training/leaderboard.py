@@ -88,7 +88,8 @@ def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.Da
     gate would hold their models; if no family is better, all stay.
     """
     scored = leaderboard[leaderboard["status"] == "ok"]
-    families, column = scored[scored["family"] != BASELINE], f"{baseline_metric}_mean"
+    families = scored[scored["family"] != BASELINE]
+    column = f"{baseline_metric}_mean"
     baseline = scored[scored["family"] == BASELINE]
     if column not in scored or baseline.empty:
         return families
@@ -147,7 +148,8 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     from statsmodels.stats.multitest import multipletests
 
     scored = leaderboard[leaderboard["status"] == "ok"]
-    leader, others = scored.iloc[0], scored.iloc[1:]
+    leader = scored.iloc[0]
+    others = scored.iloc[1:]
     p_values = np.array(
         [_compute_lead_p_value(leader, row, metric) for _, row in others.iterrows()]
     )
@@ -234,7 +236,9 @@ def _make_key_numbers(
     counts: tuple[int, int],
 ) -> list[KeyNumber]:
     """Key numbers of the leader and the comparison: ``counts`` with and without a score."""
-    mean, sd, seconds = leader[f"{metric}_mean"], leader[f"{metric}_sd"], leader["fit_seconds"]
+    mean = leader[f"{metric}_mean"]
+    sd = leader[f"{metric}_sd"]
+    seconds = leader["fit_seconds"]
     baseline, all_models = {"baseline": baseline_mean}, {"sum of all models": total_seconds}
     n_families, n_unscored = counts
     unscored = f"{n_unscored} failed or skipped"

@@ -43,7 +43,9 @@ def compute_learning_curve(
         Columns ``share, fold, rows`` (fitted on), ``value``; smallest share first.
     """
     points: list[tuple[float, int, int, float]] = []
-    curve_start, previous_share, previous_seconds = time.monotonic(), 0.0, 0.0
+    curve_start = time.monotonic()
+    previous_share = 0.0
+    previous_seconds = 0.0
     evaluate_share = partial(_evaluate_share, experiment, family, metric, seed)
     with engine.open_engine(engine.LOCAL, NONE, evaluate_share, workers=None) as executor:
         for position, share in enumerate(TRAIN_SHARES):
@@ -61,7 +63,8 @@ def compute_learning_curve(
             )
             futures = [executor.submit((share, fold)) for fold in range(experiment.folds)]
             points += filter(None, [executor.get_result(future) for future in futures])
-            previous_share, previous_seconds = share, time.monotonic() - point_start
+            previous_share = share
+            previous_seconds = time.monotonic() - point_start
     return pd.DataFrame(points, columns=COLUMNS)
 
 
@@ -100,7 +103,8 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
         )
     half, full = values.columns[-2:]
     fold_gains = (values[full] - values[half]) * metric_sign(metric)
-    gain, p_value = fold_gains.mean(), fold_tests.compute_gain_p_value(fold_gains.to_numpy())
+    gain = fold_gains.mean()
+    p_value = fold_tests.compute_gain_p_value(fold_gains.to_numpy())
     budget_note = "" if full == 1 else f" (the learning_budget of {budget_seconds:g} s ended there)"
     prefix = f"From {half:.0%} to {full:.0%} of the training rows{budget_note} the leader"
     claim = (

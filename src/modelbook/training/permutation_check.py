@@ -59,7 +59,8 @@ def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFram
     baseline = scored.pop(BASELINE, None)
     if baseline is None:
         return pd.DataFrame(columns=COLUMNS)
-    sign, rows = metric_sign(metric), []
+    sign = metric_sign(metric)
+    rows = []
     for candidate in scored.values():
         gains = sign * np.subtract(candidate.fold_values[metric], baseline.fold_values[metric])
         p = compute_gain_p_value(gains)

@@ -178,7 +178,8 @@ class FoldsAsTestMixin:
                 estimator, verbose=False, error_score="raise", round=DECIMALS, **params
             )
         finally:
-            steps, self.pipeline.steps = self.pipeline.steps, default_steps
+            steps = self.pipeline.steps
+            self.pipeline.steps = default_steps
             experiment.remove_metric(RECORDER)
         table = experiment.pull(pop=True)
         if not keep_model:
@@ -263,7 +264,8 @@ class FoldsAsTestMixin:
             self.pipeline = fold_pipeline
             yield fitted
         finally:
-            self.pipeline, self.idx = pipeline, index
+            self.pipeline = pipeline
+            self.idx = index
 
 
 class FoldsClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):

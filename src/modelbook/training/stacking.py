@@ -63,7 +63,8 @@ class TemperatureCalibrator:
         from scipy.optimize import minimize_scalar
 
         scaled = self._log_probabilities(scores[0])
-        rows, classes = np.arange(len(target)), target.astype(int)
+        rows = np.arange(len(target))
+        classes = target.astype(int)
 
         def measure_loss(log_temperature: float) -> float:
             probabilities = softmax(scaled / np.exp(log_temperature), axis=1)
@@ -239,7 +240,8 @@ class StackedModel(BaseEstimator):
     """
 
     def __init__(self, members: list[Any], meta_model: Any) -> None:
-        self.members, self.meta_model = members, meta_model
+        self.members = members
+        self.meta_model = meta_model
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> StackedModel:
         self.fitted_ = [clone(member).fit(X, y) for member in self.members]

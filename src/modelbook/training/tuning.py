@@ -153,7 +153,8 @@ def tune_family(
     beats_baseline = (_beats_baseline(experiment, trials[index]) for index in ranking)
     n_rejected = next((rank for rank, is_better in enumerate(beats_baseline) if is_better), 0)
     ranking = ranking[n_rejected:]
-    best, sign = trials[ranking[0]], metric_sign(metric)
+    best = trials[ranking[0]]
+    sign = metric_sign(metric)
     summary = "It has no search space, so its parameters are kept."
     if space:
         summary = _summarize_trials(table, ranking[0], metric, budget_seconds, n_trials)
@@ -215,7 +216,8 @@ def _run_trials(
     runner: _TrialRunner, study: optuna.Study, space: SearchSpace, deadline: float
 ) -> list[TuningTrial]:
     """Run trials until all have run or time is up; returns them in the order proposed."""
-    trials, running = list[TuningTrial](), dict[Future[Any], TuningTrial]()
+    trials = list[TuningTrial]()
+    running = dict[Future[Any], TuningTrial]()
     proposed = _propose_trials(study, space, runner.n_trials)
 
     def advance(trial: TuningTrial) -> None:
@@ -371,7 +373,8 @@ def describe_parameters(params: dict[str, Any]) -> str:
 def _summarize_trials(
     table: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
 ) -> str:
-    n_started, n_pruned = len(table) - 1, (table["state"] == PRUNED).sum()
+    n_started = len(table) - 1
+    n_pruned = (table["state"] == PRUNED).sum()
     has_timed_out = (table["state"] == TIMED_OUT).any()
     budget_text = (
         f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
@@ -379,7 +382,8 @@ def _summarize_trials(
         else f" {'trial' if n_started == 1 else 'trials'} besides the defaults"
     )
     counts_text = f"{n_started}{budget_text}, {n_pruned} pruned"
-    default_value, name = table["mean"].iloc[0], metric_label(metric)
+    default_value = table["mean"].iloc[0]
+    name = metric_label(metric)
     if not best_index:
         return (
             f"{counts_text}; none is better than the defaults, which are kept: {name} "

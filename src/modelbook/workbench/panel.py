@@ -29,7 +29,9 @@ class BuildProcess:
     """The build that the panel has started, one at a time."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.book, self.log = root, "", ""
+        self.root = root
+        self.book = ""
+        self.log = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, book: str) -> None:
@@ -60,7 +62,8 @@ class BuildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.book, self.log = book, str(log)
+        self.book = book
+        self.log = str(log)
 
     def cancel(self) -> None:
         """Stop the build as Ctrl-C does: the next one continues from there."""

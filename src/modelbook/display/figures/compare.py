@@ -83,7 +83,8 @@ def plot_learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure
         A sentence that summarizes the curve.
     """
     by_share = data.groupby("share")
-    mean, sd = by_share["value"].mean(), by_share["value"].std(ddof=0).fillna(0)
+    mean = by_share["value"].mean()
+    sd = by_share["value"].std(ddof=0).fillna(0)
     points = pd.DataFrame(
         {"rows": by_share["rows"].mean().round(), "mean": mean, "sd": sd, "folds": by_share.size()}
     ).reset_index()

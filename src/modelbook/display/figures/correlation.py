@@ -31,7 +31,8 @@ def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     cells = values[1:, :-1]
     plotting.draw_heatmap(ax, cells, _format_cells(cells), (names[1:], names[:-1]))
     plotting.label_heatmap_axes(ax, names[1:], names[:-1], column_chars=22, rotation=40, ha="right")
-    closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= MIN_REDUNDANT).sum())
+    closest_pair = data.iloc[0]
+    n_redundant = int((data["value"].abs() >= MIN_REDUNDANT).sum())
     alt = (
         f"The most associated pair is {closest_pair['feature_a']} and {closest_pair['feature_b']}, "
         f"with {closest_pair['value']:.2f} ({closest_pair['measure']}); "

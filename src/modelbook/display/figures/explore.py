@@ -179,7 +179,8 @@ def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Fi
     plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
     ax.set_xlim(*plotting.compute_padded_limits(scores, [chance]))
     ax.set_xlabel(f"{metric} of the column alone")
-    best, weak_limit = data.iloc[0], chance + 0.05
+    best = data.iloc[0]
+    weak_limit = chance + 0.05
     alt = (
         f"On its own, {best['column']} is the strongest predictor, with a {metric} of "
         f"{best['univariate_score']:.3f}{_format_scored_rows(best['non_missing_rate'])}"
@@ -243,7 +244,8 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     column = max_shift.index[0]
     same_means = (texts.loc[max_shift.index].fillna("") == texts.loc[column].fillna("")).all(axis=1)
     columns = list(max_shift.index[np.isclose(max_shift, max_shift.iloc[0]) & same_means])
-    period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]
+    period = shift_matrix.loc[column].abs().idxmax()
+    first_period = shift_matrix.columns[0]
     alt = (
         f"{format_column_list(columns)} {'shifts' if len(columns) == 1 else 'shift'} most, "
         f"from {texts.loc[column, first_period]} in period {first_period} to "

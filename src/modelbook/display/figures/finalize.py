@@ -161,7 +161,8 @@ def plot_calibration(
         plotting.set_thousands_format(ax.xaxis, ax.yaxis)
     errors = (data["observed"] - data["predicted"]).abs()
     weights = data["n"].fillna(1).clip(lower=1e-9)
-    mean_error, worst_bin = float(np.average(errors, weights=weights)), data.loc[errors.idxmax()]
+    mean_error = float(np.average(errors, weights=weights))
+    worst_bin = data.loc[errors.idxmax()]
     name = "expected calibration error (ECE)" if is_probability else "mean calibration error"
     alt = (
         f"The {name} is {format_metric(mean_error)}; the largest "
@@ -296,7 +297,8 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
     ax.set(xlabel="predicted", ylabel="actual")
-    n_rows, class_sizes = max(counts.sum(), 1), counts.sum(axis=1)
+    n_rows = max(counts.sum(), 1)
+    class_sizes = counts.sum(axis=1)
     caption = "Darker is a larger share of the actual class."
     is_binary = counts.shape == (2, 2)
     alt = (
@@ -362,7 +364,8 @@ def plot_feature_importance(data: pd.DataFrame, unit: str = "importance") -> Fig
         Unit of the importance.
     """
     data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
-    displayed_rows, sds = data.head(25), data["sd"].head(25).fillna(0)
+    displayed_rows = data.head(25)
+    sds = data["sd"].head(25).fillna(0)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     displayed_rows = displayed_rows.assign(
         low=displayed_rows["mean"] - sds, high=displayed_rows["mean"] + sds
@@ -423,7 +426,8 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
     displayed_rows = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     names = list(displayed_rows["group"])
-    label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
+    label = metric_label(metric)
+    lower_is_better = metric in LOWER_IS_BETTER
     colors = [
         style.POSITIVE if is_weaker else style.ACCENT
         for is_weaker in weaker["is_weaker"].head(len(displayed_rows))

@@ -83,7 +83,8 @@ def _format_ratio(ratio: float) -> str:
 
 
 def _write_drift_alt_text(data: pd.DataFrame, largest_ratios: pd.Series) -> str:
-    n_drifted, name = int((largest_ratios >= 1).sum()), largest_ratios.index[0]
+    n_drifted = int((largest_ratios >= 1).sum())
+    name = largest_ratios.index[0]
     worst = data[data["column"] == name].sort_values("relative_drift").iloc[-1]
     return (
         f"{n_drifted} of {format_count(len(largest_ratios), 'column')} drifted in at least one "
@@ -335,7 +336,8 @@ def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> 
     for name, metric_rows in panels.items():
         observed = metric_rows[metric_rows["metric"] == name]
         if len(observed):
-            first, last = observed.iloc[0], observed.iloc[-1]
+            first = observed.iloc[0]
+            last = observed.iloc[-1]
             format_number = format_share if name == "drifted_share" else format_metric
             before, after = (format_number(row["value"]) for row in (first, last))
             texts.append(f"{_label_metric(name)} {before} in the first and {after} in the last")

@@ -112,7 +112,8 @@ def _format_mean(mean: float, is_probability: bool) -> str:
 
 
 def _draw_categories(ax: Any, curve: pd.DataFrame, color: str, is_multiclass: bool) -> None:
-    bars, positions = curve.dropna(subset=["low", "high"]), range(len(curve))
+    bars = curve.dropna(subset=["low", "high"])
+    positions = range(len(curve))
     if not is_multiclass:
         ax.vlines(bars.index, bars["low"], bars["high"], color=color, alpha=0.3, linewidth=5)
     ax.scatter(positions, curve["mean"], s=38, color=color, zorder=3)

@@ -55,7 +55,8 @@ def _summarize(data: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (feature, name), group in data.groupby(["feature", "class"], sort=False):
         low, high = group["shap"].quantile([0.05, 0.95])
-        mean_size, direction = group["shap"].abs().mean(), _find_raising_values(group)
+        mean_size = group["shap"].abs().mean()
+        direction = _find_raising_values(group)
         rows.append(
             {
                 "feature": feature,

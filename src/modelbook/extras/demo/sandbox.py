@@ -74,7 +74,8 @@ class Sandbox:
     """
 
     def __init__(self, root: Path, folder: Path, on_progress: Callable[[str], None]) -> None:
-        self.root, self._on_progress = folder, on_progress
+        self.root = folder
+        self._on_progress = on_progress
         _prepare_folder(folder)
         for name in ("notebooks", "contracts"):
             shutil.copytree(

@@ -27,7 +27,8 @@ BATCH = f"year-{LIVE_YEAR}.parquet"  # the labelled rows of the live year
 STEADY_ROWS = 200  # rows sent repeatedly while the version changes
 MAX_SENTENCE_LENGTH = 200  # so that the demo fits on one screen
 WINDOW_PREFIX = re.compile(r"^Batch \S+ \S+ to \S+ \S+: ")  # the name of a journal window
-ACCEPTABLE, RETRAIN = (0, 10), (20,)  # exit codes of monitor: healthy or watch; retrain
+ACCEPTABLE = (0, 10)  # exit codes of monitor: healthy or watch
+RETRAIN = (20,)
 KEEP_CHAMPION = "keep the champion"  # the A/B test's decision
 FAULT = "a fault injected by the demo"
 ShowStep = Callable[[str, float | None, str], None]
@@ -54,7 +55,8 @@ class Scenario:
     """
 
     def __init__(self, sandbox: Sandbox, show_step: ShowStep) -> None:
-        self._sandbox, self._show_step = sandbox, show_step
+        self._sandbox = sandbox
+        self._show_step = show_step
         self._contract = Contract.load(sandbox.root / "contracts/rand-hie.yaml")
         self._address = ""
         self._served, self._recorded = 0, 0  # predictions and outcomes, as the clients count them
@@ -251,7 +253,8 @@ class Scenario:
     @contextmanager
     def _step(self, name: str) -> Iterator[list[str]]:
         """Yield a list for the texts that are shown when the step ends."""
-        start_time, texts = time.monotonic(), list[str]()
+        start_time = time.monotonic()
+        texts = list[str]()
         yield texts
         self._show_step(
             name,

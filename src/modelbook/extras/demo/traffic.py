@@ -87,7 +87,8 @@ class SteadyTraffic:
     def __init__(self, address: str, records: Sequence[dict[str, Any]]) -> None:
         self.succeeded, self.failed = 0, 0
         self.versions: list[int] = []  # ordered by first response
-        self._address, self._records = address, records
+        self._address = address
+        self._records = records
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_requests, daemon=True)
 

@@ -92,7 +92,9 @@ def run_drill(
 def _check(
     name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy
 ) -> GuaranteeResult:
-    start_time, problem, skip_reason = time.monotonic(), "", ""
+    start_time = time.monotonic()
+    problem = ""
+    skip_reason = ""
     numbers: dict[str, Any] = {}
     try:
         numbers = check(copy)

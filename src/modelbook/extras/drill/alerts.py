@@ -110,7 +110,8 @@ class _Prometheus:
 @contextmanager
 def _run_prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
     """Run a Prometheus that scrapes the service each second; its rules have no ``for``."""
-    folder, port = copy.root / "prometheus", find_free_port()
+    folder = copy.root / "prometheus"
+    port = find_free_port()
     folder.mkdir()
     content = load_yaml(rules.read_text(encoding="utf-8"))
     for group in content["groups"]:

@@ -41,7 +41,8 @@ class HealthPoller:
     """
 
     def __init__(self, copy: ServiceCopy, service_pid: int) -> None:
-        self._copy, self._is_done = copy, threading.Event()
+        self._copy = copy
+        self._is_done = threading.Event()
         self._service_threads = Path(f"/proc/{service_pid}/task")
         self.longest_seconds = 0.0
 
@@ -82,7 +83,10 @@ def poison_requests(copy: ServiceCopy) -> Measurements:
     """Hostile requests are rejected at low cost, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
-    statuses, cpu, memory, health = [], [], [], HealthPoller(copy, process.pid)
+    statuses = []
+    cpu = []
+    memory = []
+    health = HealthPoller(copy, process.pid)
     with health.polling():
         for path, kind, body in _make_hostile_requests():
             before = sum(process.cpu_times()[:2])
@@ -152,7 +156,8 @@ def _connect(copy: ServiceCopy) -> socket.socket:
 
 def _send_header(connection: socket.socket, size: int) -> int:
     """Send a header until it is rejected; return the bytes that were sent."""
-    sent, chunk = 0, b"y" * 65_536
+    sent = 0
+    chunk = b"y" * 65_536
     with suppress(OSError):
         connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ")
         while sent < size:
@@ -203,7 +208,8 @@ def serve_pages(copy: ServiceCopy) -> Measurements:
     """No page runs markup of a table, inline scripts, or scripts of other hosts."""
     copy.start()
     for path in PAGES:
-        headers, page = copy.read_headers(path), copy.send("GET", path)[1].decode()
+        headers = copy.read_headers(path)
+        page = copy.send("GET", path)[1].decode()
         policy = headers["content-security-policy"]
         rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
         scripts = rules.get("script-src", rules["default-src"])

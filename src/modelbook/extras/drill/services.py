@@ -47,7 +47,8 @@ class DrillFailure(Exception):
 
     def __init__(self, problem: str, numbers: dict[str, Any] | None = None) -> None:
         super().__init__(problem)
-        self.problem, self.numbers = problem, numbers or {}
+        self.problem = problem
+        self.numbers = numbers or {}
 
 
 class DrillSkipped(Exception):
@@ -74,7 +75,9 @@ class ServiceCopy:
     """Service of a restored copy of a book."""
 
     def __init__(self, root: Path, book: str, file_count: int, project_root: Path) -> None:
-        self.root, self.book, self.file_count = root, book, file_count
+        self.root = root
+        self.book = book
+        self.file_count = file_count
         self.project_root = project_root  # the project that was copied
         self.port = find_free_port()
         self.url = get_default_url(root, book)
@@ -248,7 +251,9 @@ class LoadClient(threading.Thread):
     def __init__(self, port: int, body: str, user: str = "") -> None:
         super().__init__(daemon=True)
         self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
-        self._port, self._body, self.stop_requested = port, body, False
+        self._port = port
+        self._body = body
+        self.stop_requested = False
         self.row_hashes: dict[str, str] = {}
         self.version = 0  # version of the last response
         self.statuses: dict[int, int] = {}
@@ -281,7 +286,8 @@ def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
 
 def require_served(clients: list[LoadClient]) -> dict[str, str]:
     """End clients, and require that no request was refused; return the hashes by prediction id."""
-    row_hashes, refused = stop_clients(clients), count_rejections(clients)["refused"]
+    row_hashes = stop_clients(clients)
+    refused = count_rejections(clients)["refused"]
     require(refused == 0, f"{refused} requests were refused")
     return row_hashes
 

@@ -148,7 +148,8 @@ def plot_error_distribution(data: pd.DataFrame) -> Figure:
     plotting.draw_reference_line(ax, 0.0, "no error")
     ax.set(xlabel="predicted minus actual", ylabel="rows")
     plotting.set_thousands_format(ax.xaxis)
-    n_rows, modal_bin = data["rows"].sum(), data.loc[data["rows"].idxmax()]
+    n_rows = data["rows"].sum()
+    modal_bin = data.loc[data["rows"].idxmax()]
     share_too_low = data.loc[data["high"] <= 0, "rows"].sum() / n_rows
     alt = (
         f"The most frequent errors lie between {format_metric(modal_bin['low'])} and "
