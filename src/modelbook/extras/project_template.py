@@ -150,12 +150,11 @@ def plan_upgrade(root: Path) -> list[FileChange]:
 
 def plan_renames(root: Path) -> list[FileChange]:
     """Rename keys of older versions in env files, settings and contracts; nothing is written."""
-    changes = [
-        FileChange(name, text, _rename_keys(name, text))
-        for pattern in RENAMED_KEYS_BY_FILE
-        for path in sorted(root.glob(pattern))
-        for name, text in [(path.relative_to(root).as_posix(), _read(path))]
-    ]
+    changes = []
+    for path in (path for pattern in RENAMED_KEYS_BY_FILE for path in sorted(root.glob(pattern))):
+        name = path.relative_to(root).as_posix()
+        text = _read(path)
+        changes.append(FileChange(name, text, _rename_keys(name, text)))
     return [change for change in changes if change.after != change.before]
 
 

@@ -168,13 +168,9 @@ def _compare_results(pairs: StagePairs) -> Iterator[Change]:
 def _compare_metrics(stage: str, a: StageRecord, b: StageRecord) -> Iterator[Change]:
     """Compare a stage's metrics, or its verdict's key figures if it has no metrics."""
     if a.metrics or b.metrics:
-        bounds = {
-            f"{name}_{end}"
-            for stage_run in (a, b)
-            for name in stage_run.metrics
-            for end in ("low", "high")
-        }
-        for name in {**a.metrics, **b.metrics}:
+        names = {**a.metrics, **b.metrics}
+        bounds = {f"{name}_{end}" for name in names for end in ("low", "high")}
+        for name in names:
             values = a.metrics.get(name), b.metrics.get(name)
             change = Change("metric", f"{stage}.{name}", *values, _describe_intervals(name, a, b))
             is_comparable = a.has_result and b.has_result

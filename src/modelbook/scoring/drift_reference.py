@@ -149,10 +149,9 @@ class DriftReference:
 
         A value of a stratum column that the reference does not have gets a new code.
         """
-        criteria: list[list[int]] = [
-            [all(row.get(name) is None for name in columns) for row in rows]
-            for columns in self.pattern_columns
-        ]
+        criteria: list[list[int]] = []
+        for columns in self.pattern_columns:
+            criteria.append([all(row.get(name) is None for name in columns) for row in rows])
         for name, values in self.stratum_columns.items():
             if not any(name in row for row in rows):
                 criteria.append([-1] * len(rows))
