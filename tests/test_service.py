@@ -799,7 +799,7 @@ class TestOpenAccess:
             assert post(client, "/predict", ROW, **headers).status_code == 403
 
     def test_without_keys_own_pages_are_served(self, client):
-        for origin in ("http://127.0.0.1", "http://localhost:8000"):
+        for origin in ("http://127.0.0.1", "http://127.0.0.2:80", "http://localhost:8000"):
             custom = {"origin": origin, "host": origin.removeprefix("http://")}
             assert post(client, "/predict", ROW, **custom).status_code == 200
 

@@ -7,6 +7,7 @@ that file, the environment variable ``MODELBOOK_KEYRING`` holds its content.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
@@ -30,15 +32,13 @@ if TYPE_CHECKING:
 KEYS_FILE = "serving.keys.json"
 KEYRING_VARIABLE = "MODELBOOK_KEYRING"  # environment variable that holds the file's content
 SCOPES = ("predict", "outcomes", "admin")  # admin includes all other scopes
-LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
-LOOPBACK_HOSTS = ("localhost", *LOOPBACK_ADDRESSES)
 # A proxy adds them: the address of the connection is not the caller's.
 FORWARDED_HEADERS = frozenset((
     b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
     b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip", b"x-client-ip", b"true-client-ip",
     b"cf-connecting-ip",
 ))  # fmt: skip
-MAX_TRACKED_CALLERS = 10_000  # callers with their own token bucket; also values of Host
+MAX_TRACKED_CALLERS = 10_000  # callers with their own token bucket; also hosts
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,6 @@ class AccessControl:
     def __init__(self, settings: ServingSettings, api_keys: ApiKeyStore) -> None:
         self._settings = settings
         self._api_keys = api_keys
-        self._loopback_hosts: set[bytes] = set()  # values of Host that were found to be loopback
 
     @property
     def requires_key(self) -> bool:
@@ -237,7 +236,7 @@ class AccessControl:
             401 without a valid key, 403 for a key without the scope.
         """
         is_open = self._settings.api_keys == "off" or (
-            not self._api_keys.was_configured and caller in LOOPBACK_ADDRESSES
+            not self._api_keys.was_configured and is_loopback(caller)
         )
         if is_open:
             return None
@@ -286,13 +285,25 @@ class AccessControl:
             raise _make_forbidden_error(
                 f"a request with the header {name.decode()}", "the service has keys"
             )
-        if raw_host in self._loopback_hosts:
-            return
-        host = raw_host.decode("latin-1")
-        if _split_url(f"//{host}").hostname not in LOOPBACK_HOSTS:
+        host = _read_host_name(raw_host)
+        if not is_loopback(host):
             raise _make_forbidden_error(f"the host {host[:80]!r}", "the service has keys")
-        if len(self._loopback_hosts) < MAX_TRACKED_CALLERS:
-            self._loopback_hosts.add(raw_host)
+
+
+@lru_cache(maxsize=MAX_TRACKED_CALLERS)
+def is_loopback(host: str) -> bool:
+    """Whether a host is ``localhost`` or a loopback address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@lru_cache(maxsize=MAX_TRACKED_CALLERS)
+def _read_host_name(raw_host: bytes) -> str:
+    """Read the name or address of a Host header; an invalid one is returned as it is."""
+    host = raw_host.decode("latin-1")
+    return _split_url(f"//{host}").hostname or host
 
 
 def _split_url(url: str) -> SplitResult:

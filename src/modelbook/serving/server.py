@@ -5,7 +5,6 @@ The supervisor replaces dead workers and forgets their metrics; workers end with
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import shutil
@@ -29,7 +28,7 @@ from modelbook.processes import is_running
 from modelbook.registry import alias_poller
 from modelbook.registry.aliases import CHAMPION, make_missing_champion_error
 from modelbook.serving import settings, telemetry
-from modelbook.serving.access import ApiKeyStore
+from modelbook.serving.access import ApiKeyStore, is_loopback
 from modelbook.serving.http_protocol import LimitedHttpProtocol
 from modelbook.serving.metrics import MULTIPROCESS_VARIABLE
 from modelbook.serving.served_models import EXPORT_VARIABLE, read_aliased_versions
@@ -119,7 +118,7 @@ def _check_startup(
     require_champion(root, book)
     if service_settings.tracing == "on":
         telemetry.require_exporter()
-    if service_settings.api_keys == "on" and not len(ApiKeyStore(root)) and not _is_loopback(host):
+    if service_settings.api_keys == "on" and not len(ApiKeyStore(root)) and not is_loopback(host):
         raise ServingError(
             f"{host} is reachable from other machines, and there are no API keys",
             expected="API keys, or a loopback address",
@@ -140,13 +139,6 @@ def _check_address(host: str, port: int) -> None:
             expected="an address of this machine, and a port that is free and allowed",
             next="choose others (--host, --port), or stop the process that uses the port",
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class WorkerSupervisor(Multiprocess):
