@@ -200,7 +200,7 @@ class TestOutdatedStages:
         [
             ("src/modelbook/display/figures/explore.py", {"explore"}),
             ("src/modelbook/monitoring/rules.py", {"monitor"}),
-            ("src/modelbook/gate.py", {"deploy", "monitor"}),
+            ("src/modelbook/gate/criteria.py", {"deploy", "monitor"}),
             ("src/modelbook/training/leaderboard.py", {"compare", "finalize", "deploy", "monitor"}),
             ("src/modelbook/contract/column.py", set(STAGES)),
             ("contracts/rand-hie.yaml", set(STAGES)),

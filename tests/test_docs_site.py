@@ -109,7 +109,7 @@ class TestReference:
         assert result
         assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(result[1]))
         assert "EngineError" not in json.loads(result[1])  # documented with its module
-        assert "members" not in pages.render_package("gate")
+        assert "members" not in pages.render_package("redaction")
 
 
 class TestGallery:

@@ -13,7 +13,7 @@ from conftest import CONTRACT
 from scipy.special import expit, logit
 from text_facts import missing_facts
 
-from modelbook import formatting, gate, tasks
+from modelbook import formatting, tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
 from modelbook.gate import (
@@ -23,6 +23,7 @@ from modelbook.gate import (
     Criterion,
     Decision,
     Evidence,
+    criteria,
     decide,
     describe_power,
     gather_evidence,
@@ -520,7 +521,7 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
 
 @pytest.mark.parametrize("value", [-0.0001, 0.0, 0.0001])
 def test_bounds_and_differences_that_round_to_zero_have_no_minus(value: float) -> None:
-    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0.0–30.0 %"
+    assert criteria._format_bounds(Interval(value, value, 0.3), "%") == "0.0–30.0 %"
     assert "-" not in formatting.format_difference(value, "share")
 
 
@@ -528,7 +529,7 @@ def test_a_dash_joins_bounds_without_a_sign() -> None:
     assert formatting.join_bounds("63", "174") == "63–174"
     assert formatting.join_bounds("-45", "14") == "-45 to 14"
     assert formatting.join_bounds("+0.01", "+0.03") == "+0.01 to +0.03"
-    assert gate._format_bounds(Interval(-0.2, -0.382, 0.007), "points") == "-38.2 to 0.7 points"
+    assert criteria._format_bounds(Interval(-0.2, -0.382, 0.007), "points") == "-38.2 to 0.7 points"
     assert str(Interval(0.8, 0.7, 0.9)).count("–") == 1
 
 
