@@ -117,9 +117,11 @@ def test_version_outside_git_is_read_from_dvc_file(project: Path) -> None:
         dataset.read_data_version(TABLE, project)
 
 
-@pytest.mark.parametrize("text", ["outs: [", "outs: []", "outs:\n- path: t.csv", "hello"])
-def test_invalid_dvc_file_raises(text: str, project: Path) -> None:
-    (project / f"{TABLE}.dvc").write_text(text)
+@pytest.mark.parametrize(
+    "content", [b"outs: [", b"outs: []", b"outs:\n- path: t.csv", b"hello", b"outs: \xff"]
+)
+def test_invalid_dvc_file_raises(content: bytes, project: Path) -> None:
+    (project / f"{TABLE}.dvc").write_bytes(content)
     with pytest.raises(DataError, match=r"t\.csv\.dvc"):
         dataset.read_data_version(TABLE, project)
 

@@ -13,13 +13,13 @@ from modelbook.dataset.source import FileSource, resolve_source
 from modelbook.errors import DataError
 from modelbook.yaml_reading import load_yaml
 
-UNTRACKED = "none"  # DVC does not track the table
+UNTRACKED = "none"  # the table has no .dvc file of its own
 OVERRIDE_HINT = "or, to skip this check once: MODELBOOK_DATA_VERSION=any"
 VersionRequirement = Literal["committed", "any"]
 
 
 def read_data_version(table: str, root: Path, requirement: VersionRequirement = "committed") -> str:
-    """Return ``dvc md5 HASH`` of a table; ``none`` if DVC does not track it.
+    """Return ``dvc md5 HASH`` of a table; ``none`` unless it is a file that has a ``.dvc`` file.
 
     A version that is not committed, where that is allowed, ends with ``, not committed``.
 
@@ -41,7 +41,7 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
     dvc_file = path.with_name(f"{path.name}.dvc")
     if not dvc_file.is_file():
         return UNTRACKED
-    recorded_md5 = _parse_recorded_md5(dvc_file.read_text(encoding="utf-8"))
+    recorded_md5 = _parse_recorded_md5(dvc_file.read_bytes())
     if recorded_md5 is None:
         raise DataError(
             f"{dvc_file} is not a valid .dvc file",
@@ -63,15 +63,15 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
         )
     if not is_committed:
         raise DataError(
-            f"the version of {table} is not committed: {dvc_file.name} differs from git's "
-            "last commit",
+            f"the version of {table} is not committed: the MD5 in {dvc_file.name} is not that of "
+            "git's last commit",
             expected="a committed version, so that it can be reproduced",
             next=f"git add {dvc_file} && git commit; {OVERRIDE_HINT}",
         )
     return f"dvc md5 {actual_md5}"
 
 
-def _parse_recorded_md5(text: str) -> str | None:
+def _parse_recorded_md5(text: bytes) -> str | None:
     """Return the MD5 that a ``.dvc`` file records for its table; None if the file is not valid."""
     try:
         [out] = load_yaml(text)["outs"]
@@ -86,9 +86,7 @@ def _is_committed(dvc_file: Path, recorded_md5: str) -> bool:
     try:
         if subprocess.run([*git, "rev-parse", "--git-dir"], capture_output=True).returncode:
             return True
-        result = subprocess.run(
-            [*git, "show", f"HEAD:./{dvc_file.name}"], capture_output=True, text=True
-        )
+        result = subprocess.run([*git, "show", f"HEAD:./{dvc_file.name}"], capture_output=True)
     except OSError:
         return True
     return result.returncode == 0 and _parse_recorded_md5(result.stdout) == recorded_md5
