@@ -36,7 +36,7 @@ class SigmoidCalibrator:
         from sklearn.linear_model import LogisticRegression
 
         self.calibrators = [
-            LogisticRegression(penalty=None, solver="newton-cholesky").fit(
+            LogisticRegression(C=np.inf, solver="newton-cholesky").fit(  # no penalty
                 logit(column)[:, None], is_class
             )
             for column, is_class in _make_one_vs_rest_pairs(scores[0], target)
@@ -62,12 +62,12 @@ class TemperatureCalibrator:
     def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from scipy.optimize import minimize_scalar
 
-        scaled = self._log_probabilities(scores[0])
+        log_probabilities = self._log_probabilities(scores[0])
         rows = np.arange(len(target))
         classes = target.astype(int)
 
         def measure_loss(log_temperature: float) -> float:
-            probabilities = softmax(scaled / np.exp(log_temperature), axis=1)
+            probabilities = softmax(log_probabilities / np.exp(log_temperature), axis=1)
             return _measure_log_loss(probabilities[rows, classes])
 
         bounds = np.log(TEMPERATURE_BOUNDS)
@@ -75,12 +75,12 @@ class TemperatureCalibrator:
         self.temperature = float(np.exp(best.x))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        scaled = softmax(self._log_probabilities(scores[0]) / self.temperature, axis=1)
-        return scaled[:, 1:] if scores.shape[2] == 1 else scaled
+        probabilities = softmax(self._log_probabilities(scores[0]) / self.temperature, axis=1)
+        return probabilities[:, 1:] if scores.shape[2] == 1 else probabilities
 
     @staticmethod
     def _log_probabilities(scores: np.ndarray) -> np.ndarray:
-        """Of all classes; a single column holds the probability of class 1."""
+        """Log-probabilities of all classes; a single column is the probability of class 1."""
         class_probabilities = np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
         return np.log(np.clip(class_probabilities, EPSILON, None))
 
@@ -120,9 +120,9 @@ class MeanBlender:
 class GreedyBlender:
     """Weighted mean of the members, the weights chosen greedily (Caruana et al. 2004).
 
-    Members are added one at a time, with repetition, each the one that lowers the loss of the mean
-    most. ``weights`` are the shares of the additions at which the loss was least, and ``loss`` is
-    that loss: log loss of probabilities, or RMSE.
+    Each step adds the member that lowers the loss of the mean most; a member may be added again.
+    ``loss`` is the lowest loss of all steps: log loss of probabilities, or RMSE. ``weights`` are
+    the members' shares of the additions up to that step.
     """
 
     def __init__(self, scores: np.ndarray, target: np.ndarray, *, is_regression: bool) -> None:
@@ -145,10 +145,10 @@ class GreedyBlender:
 
 
 def _make_loss_terms(scores: np.ndarray, target: np.ndarray, is_regression: bool) -> np.ndarray:
-    """What the loss of a row depends on, of which the mean's is the mean: shape (members, rows).
+    """Return errors of numbers, or probabilities of the actual class: shape (members, rows).
 
-    The error of a number, or the probability of the class that came true; a single column holds
-    the probability of class 1.
+    A weighted mean of the members has the weighted mean of their terms. A single column is the
+    probability of class 1.
     """
     if is_regression:
         return scores[:, :, 0] - target
@@ -173,11 +173,11 @@ def choose_members(
     max_members: int,
     tolerance: float,
 ) -> list[int]:
-    """Positions of the members of a greedy blend that are worth their cost, heaviest first.
+    """Choose few members for a greedy blend; return their positions, largest weight first.
 
-    The members with the largest weights are taken. Then members are removed one at a time, each the
-    one without which the blend's loss is least, while that loss is at most ``tolerance`` (a share
-    of it) above the loss of the blend of all.
+    The ``max_members`` with the largest weights are taken. Then members are removed one at a time,
+    each the one whose removal gives the lowest loss, while the loss is at most ``1 + tolerance``
+    times that of the blend of all.
     """
     blend = GreedyBlender(scores, target, is_regression=is_regression)
     members = _rank_members(blend)[:max_members]
@@ -195,7 +195,7 @@ def choose_members(
 
 
 def _rank_members(blend: GreedyBlender) -> list[int]:
-    """Positions of the members with a weight, heaviest first."""
+    """Return the positions of the members with a weight, largest first."""
     order = np.argsort(-blend.weights, kind="stable")
     return [int(index) for index in order if blend.weights[index] > 0]
 
@@ -280,7 +280,7 @@ class StackedRegressor(RegressorMixin, StackedModel):
 
 
 def fit_on_all_cores(model: Any, X: pd.DataFrame, y: pd.Series) -> Any:
-    """Fit a model in place; the members of a stacked one at the same time, each on a core."""
+    """Fit a model in place; members of a stacked model are fitted in parallel, a core each."""
     if not isinstance(model, StackedModel):
         return model.fit(X, y)
     if len(model.members) == 1:
@@ -307,7 +307,7 @@ CALIBRATORS = {
 
 
 def choose_calibrator(classes: Sequence[str]) -> Any:
-    """The calibrator with few parameters, which seldom overfits: two, or one of several classes."""
+    """Choose a calibrator that seldom overfits: it has at most two parameters."""
     return CALIBRATORS["temperature" if len(classes) > 2 else "sigmoid"]
 
 
@@ -355,7 +355,7 @@ def _select_positive_columns(probabilities: np.ndarray) -> np.ndarray:
 def _make_one_vs_rest_pairs(
     scores: np.ndarray, target: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each class's scores and whether it is the target; a single column is that of class 1."""
+    """Pair each class's scores with whether a row is of it; a single column is class 1."""
     first_class = 1 if scores.shape[1] == 1 else 0
     return [
         (scores[:, index], (target == index + first_class).astype(int))
