@@ -99,6 +99,7 @@ def test_value_out_of_range_raises_with_meaning(stage: str, name: str, value: An
         ("finalize", "strategy", "vote"),
         ("finalize", "class_costs", "low=5"),
         ("finalize", "class_costs", "low/low=5"),
+        ("finalize", "class_costs", "low/high=5, low/high=2"),
         ("finalize", "calibrate", "platt"),
         ("deploy", "gate", "off"),
         ("deploy", "gate", True),

@@ -30,7 +30,7 @@ from modelbook.config.values import (
     TimeBudget,
     TransformerNames,
     check_families,
-    none_to_text,
+    convert_none_to_text,
     parse_none,
     split_words,
 )
@@ -195,7 +195,8 @@ class Compare(Parameters):
         "0: no grouping",
     )
     imbalance: Annotated[
-        Literal["none", "weights", "oversample", "undersample"], BeforeValidator(none_to_text)
+        Literal["none", "weights", "oversample", "undersample"],
+        BeforeValidator(convert_none_to_text),
     ] = Field(
         "none", description="classification: how rare classes are weighted or resampled in each fit"
     )
@@ -206,7 +207,7 @@ class Compare(Parameters):
         "local",
         description="where cross-validation runs; engines other than local need make engines",
     )
-    scheduler: Annotated[str, BeforeValidator(none_to_text)] = Field(
+    scheduler: Annotated[str, BeforeValidator(convert_none_to_text)] = Field(
         "none",
         min_length=1,
         description="address of the engine, such as tcp://host:8786; none: workers on this machine",
@@ -223,14 +224,15 @@ class Finalize(Parameters):
         "families, or the best one; tune: the tuned leader; blend, stack: of the best models; "
         "best: the best of tune, blend and stack",
     )
-    candidate: Annotated[str, BeforeValidator(none_to_text)] = Field(
+    candidate: Annotated[str, BeforeValidator(convert_none_to_text)] = Field(
         NONE,
         min_length=1,
         description="a candidate of the leaderboard, used without tuning, or the id of its run in "
         "MLflow; none: by strategy",
     )
     calibrate: Annotated[
-        Literal["auto", "none", "sigmoid", "temperature", "isotonic"], BeforeValidator(none_to_text)
+        Literal["auto", "none", "sigmoid", "temperature", "isotonic"],
+        BeforeValidator(convert_none_to_text),
     ] = Field(
         "auto",
         description="classification: calibration of probabilities on out-of-fold predictions; "

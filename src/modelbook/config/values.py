@@ -112,8 +112,8 @@ def parse_none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
-def none_to_text(value: Any) -> Any:
-    """Turn None into the text none, because Ploomber reads none in an env file as None."""
+def convert_none_to_text(value: Any) -> Any:
+    """Convert None to the text none, because Ploomber reads none in an env file as None."""
     return NONE if value is None else value
 
 
@@ -154,9 +154,11 @@ def parse_class_costs(text: str) -> dict[tuple[str, str], float]:
         match = re.fullmatch(r"\s*([^/=]+?)\s*/\s*([^/=]+?)\s*=\s*(-?\d+(?:\.\d+)?)\s*", entry)
         if not match or match[1] == match[2]:
             raise ValueError(
-                f"{entry.strip()!r} is not the cost of an error as ACTUAL/PREDICTED=5, of two "
-                "classes that differ"
+                f"{entry.strip()!r} is not a cost such as ACTUAL/PREDICTED=5, of two different "
+                "classes"
             )
+        if (match[1], match[2]) in costs:
+            raise ValueError(f"{text!r} lists the cost of {match[1]}/{match[2]} twice")
         costs[match[1], match[2]] = float(match[3])
     return costs
 
@@ -166,13 +168,15 @@ def check_class_costs(text: str) -> str:
     return text
 
 
-NonEmptyText = Annotated[str, BeforeValidator(none_to_text), Field(min_length=1)]
+NonEmptyText = Annotated[str, BeforeValidator(convert_none_to_text), Field(min_length=1)]
 ClassCostTexts = Annotated[NonEmptyText, AfterValidator(check_class_costs)]
-CustomFile = Annotated[str, BeforeValidator(none_to_text), AfterValidator(check_custom_file)]
+CustomFile = Annotated[
+    str, BeforeValidator(convert_none_to_text), AfterValidator(check_custom_file)
+]
 TransformerNames = Annotated[
     list[str],
     BeforeValidator(split_words),
-    BeforeValidator(none_to_text),
+    BeforeValidator(convert_none_to_text),
     AfterValidator(check_transformers),
 ]
 
