@@ -172,7 +172,7 @@ def upgrade(
         return
     if python or environment or book:
         raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
-    from modelbook.config.settings_file import replace_files
+    from modelbook.config.settings_file import substitute_file_texts
     from modelbook.extras import database_upgrade
     from modelbook.stage import project
 
@@ -180,7 +180,7 @@ def upgrade(
         root = project.find_root()
         changes = _plan_file_changes(root)
         # Plan the migrations with the settings as they are after the upgrade.
-        with replace_files({root / change.name: change.after for change in changes}):
+        with substitute_file_texts({root / change.name: change.after for change in changes}):
             migrations, problems = database_upgrade.plan_migrations(root)
             has_conflicts = _show_upgrade(changes, migrations, problems)
             if changes or migrations:

@@ -17,17 +17,17 @@ from modelbook.yaml_reading import load_mapping
 
 S = TypeVar("S", bound="FileSettings")
 
-_replacements: ContextVar[Mapping[Path, str]] = ContextVar("replacements")
+_substitutes: ContextVar[Mapping[Path, str]] = ContextVar("substitutes")
 
 
 @contextmanager
-def replace_files(texts: Mapping[Path, str]) -> Iterator[None]:
-    """Read these texts instead of the files: what an upgrade is going to write."""
-    token = _replacements.set(texts)
+def substitute_file_texts(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Read these texts instead of the files, to check a change before it is written."""
+    token = _substitutes.set(texts)
     try:
         yield
     finally:
-        _replacements.reset(token)
+        _substitutes.reset(token)
 
 
 class FileSettings(BaseSettings):
@@ -49,7 +49,7 @@ class FileSettings(BaseSettings):
 
 def read_text(path: Path) -> str | bytes:
     """Read a settings file; empty if there is none."""
-    text = _replacements.get({}).get(path)
+    text = _substitutes.get({}).get(path)
     if text is not None:
         return text
     return path.read_bytes() if path.is_file() else ""
