@@ -245,6 +245,10 @@ def _odd(value: Any) -> list[Any]:
 BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "no rows": (lambda: make_people().head(0), r"\b0 rows"),
     "one row": (lambda: make_people().head(1), r"\b1 row\b"),
+    "rare classes": (
+        lambda: make_people().head(22).assign(y=[*"ababababababababab", *"cdef"]),
+        r"\b18 rows\b.*'y'",
+    ),
     "one column": (lambda: make_people()[["y"]], "column.*'y'"),
     "no column": (lambda: make_people().iloc[:, :0], "no columns"),
     "no target": (lambda: make_people().rename(columns={"y": "z"}), "'y'"),
@@ -338,7 +342,7 @@ def test_id_with_repeated_values_is_not_the_key() -> None:
     assert "badge" not in contract.key
 
 
-def test_rare_integers_among_odd_texts_are_joined() -> None:
+def test_rare_integers_among_odd_texts_are_merged() -> None:
     classes = ["n/d" if i % 40 == 0 else str(i % 4) for i in range(N)]
     classes[3], classes[5] = "13", "15"
     result = draft(make_people().assign(y=classes), rare_classes="join")

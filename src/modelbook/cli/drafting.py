@@ -70,7 +70,7 @@ def draft_and_check_readers(
 
 def show_draft(draft: BookDraft) -> None:
     """Print the columns, then the questions by rank, then the notes."""
-    headers = ("column", "role", "type", "valid values", "reason")
+    headers = ("column", "role", "type", "allowed values", "reason")
     terminal.print_table(headers, draft.make_role_table())
     if questions := draft.contract.questions:
         typer.echo("\nOpen questions (the default applies until you change it):\n")

@@ -21,7 +21,7 @@ from modelbook.draft.target import (
     describe_imbalance,
     draft_target,
     find_excluded_rows,
-    raise_no_target,
+    raise_missing_target,
 )
 from modelbook.errors import DataError
 from modelbook.formatting import format_count
@@ -78,14 +78,14 @@ class BookDraft:
         )
 
     def make_role_table(self) -> list[list[str]]:
-        """Return the guesses as table rows: column, role, type, rule and reason."""
+        """Return the guesses as table rows: column, role, type, allowed values and reason."""
         columns = self.contract.columns
         return [
             [
                 guess.name,
                 guess.role,
                 columns[guess.name].type,
-                _shorten_rule(columns[guess.name].describe_allowed_values()),
+                _shorten(columns[guess.name].describe_allowed_values()),
                 guess.reason,
             ]
             for guess in self.guesses
@@ -110,12 +110,12 @@ def draft_book(
     title, source : str
         Title of the table, and where it comes from.
     on_progress : callable, optional
-        Called with what is done, how many, and of how many.
+        Called with a description, the number of steps done, and their total.
 
     Raises
     ------
     DataError
-        When nothing can be learned from the table.
+        If a model cannot be trained on the table.
     """
     options = options or DraftOptions()
     _check_table(frame, target, options)
@@ -186,39 +186,44 @@ def _assign_roles(
     options: DraftOptions,
     on_progress: leaks.ProgressCallback,
 ) -> tuple[int | None, list[str]]:
-    """Assign the roles that were given, then those that names and values suggest."""
-    free_guesses = [guess for guess in guesses if guess.name not in options.roles]
-    comparable = [guess for guess in guesses if guess in free_guesses or guess.role == "target"]
+    """Assign the roles that the user set, then those that names and values suggest."""
+    undecided_guesses = [guess for guess in guesses if guess.name not in options.roles]
+    comparable = [
+        guess for guess in guesses if guess.name not in options.roles or guess.role == "target"
+    ]
     roles.drop_duplicate_columns(frame, comparable)
-    roles.assign_ids_and_entity(frame, free_guesses)
-    notes = roles.mark_sensitive_columns(free_guesses)
+    roles.assign_ids_and_entity(frame, undecided_guesses)
+    notes = roles.mark_sensitive_columns(undecided_guesses)
     train_until = None
     for guess in guesses:
         if guess.name in options.roles:
-            train_until = _give_role(frame, guess, options.roles[guess.name]) or train_until
+            train_until = _set_role(frame, guess, options.roles[guess.name]) or train_until
     sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
     contract = _build_contract(header, guesses, len(frame))
     scores = leaks.score_features(sample, contract, on_progress)
     if not any(guess.role == "time" for guess in guesses):
-        train_until = _assign_time(frame, free_guesses, scores, header["task"]) or train_until
-    _decide_on_texts(frame, free_guesses, scores, header["task"])
-    return train_until, notes + _drop_suspected_leaks(free_guesses, guesses, scores, header)
+        train_until = _assign_time(frame, undecided_guesses, scores, header["task"]) or train_until
+    _assign_text_roles(frame, undecided_guesses, scores, header["task"])
+    return train_until, notes + _drop_suspected_leaks(undecided_guesses, guesses, scores, header)
 
 
-def _decide_on_texts(
-    frame: pd.DataFrame, free_guesses: list[ColumnGuess], scores: dict[str, float], task: str
+def _assign_text_roles(
+    frame: pd.DataFrame, undecided_guesses: list[ColumnGuess], scores: dict[str, float], task: str
 ) -> None:
-    """Keep texts of many values as features if they predict; others are ids or dropped."""
-    for guess in free_guesses:
+    """Make text columns features if they predict the target; others are ids or dropped."""
+    for guess in undecided_guesses:
         if guess.role != "feature" or guess.contract_keys["type"] != "text":
             continue
         score = scores.get(guess.name, 0.0)
-        measure = leaks.measure_label(task)
+        metric = leaks.get_metric_label(task)
         if leaks.is_predictive(score, task):
             guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_N_HASHES
-            guess.add_question("text_feature", reason=guess.reason, score=score, measure=measure)
+            guess.add_question("text_feature", reason=guess.reason, score=score, metric=metric)
             continue
-        reason = f"{guess.reason}; its letters do not predict the target ({measure} {score:.2f})"
+        reason = (
+            f"{guess.reason}; its character trigrams do not predict the target ({metric} "
+            f"{score:.2f})"
+        )
         is_unique = guess.n_distinct == len(frame) and not guess.missing_share
         n_words = column_types.count_words(frame[guess.name].dropna().tolist())
         if is_unique and n_words < column_types.MIN_PROSE_WORDS:
@@ -228,7 +233,7 @@ def _decide_on_texts(
             guess.add_question("many_texts", reason=reason)
 
 
-def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
+def _set_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
     """Assign a role that the user chose; return the last training period of a time column."""
     guess.questions.clear()
     if role in ("time", "entity"):
@@ -279,7 +284,7 @@ def _assign_time(
     guess, periods, time_keys = time_guess
     score = scores.get(guess.name, 0.0)
     if score >= MIN_QUESTION_SCORE:
-        guess.add_question("time", score=score, measure=leaks.measure_label(task))
+        guess.add_question("time", score=score, metric=leaks.get_metric_label(task))
     return roles.assign_time(
         guess, periods, time_keys, "time by its name and the order of the rows"
     )
@@ -308,14 +313,15 @@ def _take_target_rows(
 ) -> tuple[pd.DataFrame, TargetDecisions]:
     """Drop the rows that cannot be used for training, and optionally merge rare classes."""
     is_excluded, decisions = find_excluded_rows(
-        frame, target, options.task, join_rare_classes=options.rare_classes == "join"
+        frame, target, options.task, merge_rare_classes=options.rare_classes == "join"
     )
     frame = frame[~is_excluded].reset_index(drop=True)
-    frame[target] = decisions.join(frame[target])
+    frame[target] = decisions.replace_values(frame[target])
     if len(frame) < MIN_ROWS:
         raise DataError(
-            f"the target {target!r} is missing in all but {format_count(len(frame), 'row')}",
-            expected=f"at least {MIN_ROWS} rows with a target value",
+            f"only {format_count(len(frame), 'row')} can be used for training: in other rows the "
+            f"target {target!r} is missing, or has a value that occurs once",
+            expected=f"at least {MIN_ROWS} rows",
             next="fill in target values, or name another --target",
         )
     return frame, decisions
@@ -346,18 +352,18 @@ def _check_table(frame: pd.DataFrame, target: str, options: DraftOptions) -> Non
             expected=f"1 to {MAX_NAME_LENGTH} printable characters",
             next="rename the column; a file without a header needs --columns",
         )
-    if undroppable_columns := [
+    if invalid_columns := [
         name
         for name in [*options.dropped_columns, *options.roles]
         if name not in frame.columns or name == target
     ]:
         raise DataError(
-            f"{undroppable_columns[0]!r} cannot be dropped or given a role",
+            f"{invalid_columns[0]!r} cannot be dropped or given a role",
             expected="a column of the table, and not the target",
             next="correct --drop or --role",
         )
     if target not in frame.columns:
-        raise_no_target(frame, target)
+        raise_missing_target(frame, target)
 
 
 def _guess_column(name: str, values: pd.Series, options: DraftOptions) -> ColumnGuess:
@@ -409,7 +415,7 @@ def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess], n_rows: 
 
 
 def _drop_suspected_leaks(
-    free_guesses: list[ColumnGuess],
+    undecided_guesses: list[ColumnGuess],
     guesses: list[ColumnGuess],
     scores: dict[str, float],
     header: dict[str, Any],
@@ -417,18 +423,18 @@ def _drop_suspected_leaks(
     """Drop features that alone predict the target, but keep at least one; return notes."""
     scores = {
         guess.name: scores[guess.name]
-        for guess in free_guesses
+        for guess in undecided_guesses
         if guess.role == "feature" and guess.name in scores
     }
     suspects = leaks.find_leaks(scores)
     suspects = [name for name in suspects if not roles.TIME_NAME_PATTERN.search(name)]
-    measure = leaks.measure_label(header["task"])
+    metric = leaks.get_metric_label(header["task"])
     notes = []
-    for guess in sorted(free_guesses, key=lambda guess: scores.get(guess.name, 0)):
+    for guess in sorted(undecided_guesses, key=lambda guess: scores.get(guess.name, 0)):
         if scores.get(guess.name, 0) < leaks.SUSPECT_SCORE:
             continue
         finding = (
-            f"it predicts the target on its own ({measure} {scores[guess.name]:.3f} in a small "
+            f"it predicts the target on its own ({metric} {scores[guess.name]:.3f} in a small "
             f"tree, limit {leaks.SUSPECT_SCORE})"
         )
         is_only_feature = sum(other.role == "feature" for other in guesses) == 1
@@ -478,5 +484,5 @@ def _phrase_question(target: str, target_guess: ColumnGuess, task: str) -> str:
     return f"Which rows have {target} = {target_guess.contract_keys.get('positive', '1')}?"
 
 
-def _shorten_rule(rule: str) -> str:
-    return rule if len(rule) <= 60 else f"{rule[:57]}..."
+def _shorten(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,11 +18,11 @@ MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², at which a single feature is a suspected leak
 PERFECT_SCORE = 0.9999  # score that features without a leak do not reach
-MAX_SECOND_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
+MAX_SECOND_SCORE = 0.9  # score of the next best feature below which a suspect is dropped
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
 
-ProgressCallback = Callable[[str, int, int], None]  # what is done, how many, of how many
+ProgressCallback = Callable[[str, int, int], None]  # description, number done, total
 
 
 def score_features(
@@ -57,12 +57,12 @@ def score_features(
             _cross_validate_tree(features[candidate], target, bool(contract.classes))
             for candidate in candidates
         )
-        on_progress("columns scored alone", count, len(contract.input_names))
+        on_progress("features scored", count, len(contract.input_names))
     return scores
 
 
-def measure_label(task: str) -> str:
-    """What ``score_features`` measures, by its display name."""
+def get_metric_label(task: str) -> str:
+    """Return the display name of the metric of ``score_features``."""
     return "R²" if task == "regression" else "ROC AUC"
 
 

@@ -15,7 +15,7 @@ from modelbook.draft import writer
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
 from modelbook.draft.leaks import ProgressCallback
 from modelbook.draft.questions import Question
-from modelbook.draft.target import raise_no_target
+from modelbook.draft.target import raise_missing_target
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
@@ -99,7 +99,7 @@ def draft_from_plan(
         plan, target, base_layout, [*options.missing_markers], names
     )
     if len(frame.columns) and target not in frame.columns:
-        raise_no_target(frame, target, detected_layout.skip_rows or 0)
+        raise_missing_target(frame, target, detected_layout.skip_rows or 0)
     footer = frame.attrs.pop("footer", [])
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})

@@ -11,7 +11,7 @@ from modelbook.formatting import render_sentences
 
 TEMPLATE = Path(__file__).with_name("templates") / "questions.txt.j2"
 KINDS = (  # most important first; each is a macro of the template
-    "missing_target", "rare_classes", "joined_classes", "case_variants", "leak", "strong_feature",
+    "missing_target", "rare_classes", "merged_classes", "case_variants", "leak", "strong_feature",
     "time", "not_time", "entity", "entity_missing", "currencies", "decimal", "date_order",
     "unparsed_texts", "sentinel_dates", "parsed", "text_feature", "codes", "mixed_dates",
     "infinite", "many_texts", "mixed_values", "sheet", "preamble", "footer", "encoding",

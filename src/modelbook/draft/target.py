@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from modelbook.formatting import format_count, format_number, natural_sort_key
 MERGED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
 MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
-MAX_HEADER_LINES = 20  # first rows in which the target's name may be that of a lower header
+MAX_HEADER_LINES = 20  # first rows that are searched for a header with the target's name
 MAX_CLASSES = 50  # most classes of a multiclass task
 MIN_CLASS_ROWS = 20  # rows of a class below which confidence intervals are wide
 IMBALANCE_SHARE = 0.1  # share of the smallest class below which classes are imbalanced
@@ -45,8 +45,8 @@ class TargetDecisions:
     replacements: dict[str, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
-    def join(self, values: pd.Series) -> pd.Series:
-        """Return the target with its merged classes."""
+    def replace_values(self, values: pd.Series) -> pd.Series:
+        """Replace other spellings of a class, and merged classes."""
         return column_types.replace_values(values, self.replacements)
 
 
@@ -68,7 +68,8 @@ def draft_target(
         )
     values = frame[target]
     guess = column_types.guess_column(target, values, decimal=decimal)
-    if guess.markers:  # only the class of joined ones: texts for missing values are masked already
+    # Missing-value markers are masked already: a text among numbers is the merged class.
+    if guess.markers:
         guess.markers.clear()
         guess.questions.clear()
         guess.contract_keys["type"] = "category"
@@ -92,7 +93,7 @@ def draft_target(
     return inferred_task, guess
 
 
-def raise_no_target(frame: pd.DataFrame, target: str, n_skipped: int = 0) -> None:
+def raise_missing_target(frame: pd.DataFrame, target: str, n_skipped: int = 0) -> NoReturn:
     """Raise DataError for a table without the target column.
 
     Parameters
@@ -119,11 +120,11 @@ def raise_no_target(frame: pd.DataFrame, target: str, n_skipped: int = 0) -> Non
 
 
 def find_excluded_rows(
-    frame: pd.DataFrame, target: str, task: str | None, *, join_rare_classes: bool
+    frame: pd.DataFrame, target: str, task: str | None, *, merge_rare_classes: bool
 ) -> tuple[pd.Series, TargetDecisions]:
     """Find rows to exclude from training: without a target value, or of a class of one row.
 
-    With ``join_rare_classes``, several classes of one row become one instead.
+    With ``merge_rare_classes``, several classes of one row are merged into one instead.
     """
     values = frame[target]
     questions = []
@@ -143,9 +144,9 @@ def find_excluded_rows(
     )
     if not is_classification or len(counts) - len(rare_classes) < 2:
         rare_classes = []
-    if join_rare_classes and len(rare_classes) > 1:
+    if merge_rare_classes and len(rare_classes) > 1:
         merge = {"classes": rare_classes, "merged_class": MERGED_CLASS}
-        questions.append(Question("joined_classes", target, merge))
+        questions.append(Question("merged_classes", target, merge))
         replacements = replacements | dict.fromkeys(rare_classes, MERGED_CLASS)
         rare_classes = []
     if rare_classes:
