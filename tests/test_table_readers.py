@@ -80,6 +80,13 @@ def test_text_around_a_table_is_skipped(
     assert frame["x"].tolist() == [i + 0.5 for i in range(60)]
 
 
+def test_decimal_mark_of_the_layout_is_used_with_a_declared_delimiter(tmp_path: Path) -> None:
+    body = "".join(f"{i},250:b{i}\n" for i in range(1, 60))
+    (tmp_path / "t.csv").write_text(f"sep=:\nx:k\n{body}", encoding="utf-8")
+    frame, _ = read_without_contract("t.csv", tmp_path, FileLayout(decimal=","), [])
+    assert frame["x"].tolist() == [i + 0.25 for i in range(1, 60)]
+
+
 @pytest.mark.parametrize(
     ("cells", "encoding"),
     [

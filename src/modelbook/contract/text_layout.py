@@ -1,4 +1,4 @@
-"""Text files: find delimiter, first line and column names, without pandas.
+"""Text files: find delimiter, header line, decimal mark and column names, without pandas.
 
 The service reads uploads with it, and so do ingest, ``check``, ``score`` and ``new``.
 """
@@ -19,7 +19,7 @@ from modelbook.errors import DataError
 from modelbook.formatting import format_count
 
 DELIMITERS = ",;\t|^~"
-SAMPLE_LINES = 200  # lines from which delimiter and first line are found
+SAMPLE_LINES = 200  # lines from which delimiter and header line are found
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
 NUMBER_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?")
@@ -56,18 +56,18 @@ def clean_column_names(names: Iterable[object]) -> list[str]:
 def name_columns_without_header(
     n_columns: int, names: list[str] | None, display_name: str
 ) -> list[str]:
-    """Return the given names of the columns, or numbered ones.
+    """Return the names of the columns, numbered ones if ``names`` has none.
 
     Raises
     ------
     DataError
-        When there is another number of names than of columns.
+        If ``names`` and columns differ in number.
     """
     if names and len(names) != n_columns:
         raise DataError(
             f"{display_name} has {format_count(n_columns, 'column')}, and "
             f"{format_count(len(names), 'name was', 'names were')} given",
-            next="name each, in the file's order",
+            next="name each column, in the order of the file",
         )
     return names or clean_column_names([""] * n_columns)
 
@@ -99,7 +99,8 @@ def find_text_layout(
     Raises
     ------
     DataError
-        When it is empty, has duplicate names, or another number of columns than names were given.
+        If there is no line to read, or the names of the columns are not unique or differ from them
+        in number.
     """
     lines = _read_first_lines(start)
     if not any(line.strip() for line in lines):
@@ -126,7 +127,7 @@ def find_text_layout(
     names = _name_columns(rows, display_name, layout, column_names)
     body = rows[1:] if layout.header else rows
     decimal = layout.decimal
-    if decimal is None or delimiter not in (layout.delimiter, *DELIMITERS[1:]):
+    if decimal is None or delimiter == "," != layout.delimiter:
         decimal = detect_decimal_mark([cell for row in body for cell in row], delimiter)
     return TextLayout(encoding, delimiter, decimal, skip_rows, names)
 
@@ -163,7 +164,7 @@ def _read_first_lines(text: str) -> list[str]:
 
 
 def _choose_delimiter(lines: list[str], layout: FileLayout, declared_delimiter: str | None) -> str:
-    """The file's declared delimiter, or the layout's if it is in a line, or the detected one."""
+    """Return the file's declared delimiter, the layout's if a line has it, or the detected one."""
     if declared_delimiter:
         return declared_delimiter
     if layout.delimiter and any(layout.delimiter in line for line in lines):
@@ -172,7 +173,7 @@ def _choose_delimiter(lines: list[str], layout: FileLayout, declared_delimiter: 
 
 
 def _detect_delimiter(lines: list[str]) -> str | None:
-    """The delimiter that gives the most consistent number of fields, if one does."""
+    """Return the delimiter with the most consistent number of fields; None if none has two."""
     best: tuple[float, int, str | None] = (0.0, 0, None)
     for delimiter in DELIMITERS:
         counts = Counter(map(len, read_cells(lines, delimiter, None)))
@@ -187,17 +188,17 @@ def _count_preamble(lines: list[str], delimiter: str) -> int:
     counts = Counter(len(row) for row in read_cells(lines, delimiter, None))
     common = max(counts, key=lambda fields: (counts[fields], fields), default=0)
     reader = csv.reader(lines, delimiter=delimiter)
-    skipped = 0
+    n_skipped = 0
     for row in reader:
         n_filled = sum(bool(cell.strip()) for cell in row)
         is_comment = row[:1] != [] and row[0].startswith("#") and len(row) != common
         if is_comment:
-            skipped = reader.line_num
+            n_skipped = reader.line_num
             continue
         if common < 3 or n_filled > common / 2 or (len(row) == common and n_filled > 1):
             break
-        skipped = reader.line_num
-    return skipped if skipped < len(lines) - 1 else 0
+        n_skipped = reader.line_num
+    return n_skipped if n_skipped < len(lines) - 1 else 0
 
 
 def _name_columns(
