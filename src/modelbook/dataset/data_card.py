@@ -1,4 +1,4 @@
-"""Data card: provenance of the table, roles of its columns, and guarantees of its split."""
+"""Data card: provenance of the table, its columns in use, and the subsets of its split."""
 
 from __future__ import annotations
 
