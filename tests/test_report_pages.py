@@ -716,7 +716,7 @@ def test_gains_and_curves_state_whether_rows_are_weighted() -> None:
         figure = finalize.plot_gains(curve, at_capacity, is_weighted=is_weighted)
         assert ("weighted" in figure.caption) == is_weighted
     draw, points, options, _ = FIGURES["curves"]
-    assert "without weights" in draw(points, *options).caption
+    assert "unweighted" in draw(points, *options).caption
 
 
 def test_share_above_zero_is_not_shown_as_zero() -> None:

@@ -66,8 +66,8 @@ def plot_roc_and_precision_recall(
     ]
     data = pd.concat(tables, ignore_index=True)
     caption = (
-        "First the ROC curve, then the precision-recall curve, on rows without weights. "
-        "Bands: 95% bootstrap intervals."
+        "ROC curve, then precision-recall curve, of unweighted holdout rows. Bands: 95% bootstrap "
+        "intervals."
     )
     return Figure(figure, alt=alt, data=data, caption=caption)
 
@@ -238,12 +238,12 @@ def plot_gains(
     data : pandas.DataFrame
         Columns ``share, recall, recall_low, recall_high``.
     at_capacity : mapping
-        ``share`` of the rows that can be acted on, and its ``recall``; the shares of ``data`` are
-        round.
+        ``share`` of the rows that can be flagged, and the ``recall`` there, which may lie between
+        the shares of ``data``.
     positive : str
         Name of the positive class.
     is_weighted : bool
-        Whether the rows are weighted to the mix of recent ones.
+        Whether the rows are weighted to the missing rate of recent ones.
     """
     figure, ax = plotting.subplots(3.4)
     plotting.draw_band(ax, data["share"], data["recall_low"], data["recall_high"], style.ACCENT)
@@ -304,7 +304,7 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     alt = (
         f"{'At the threshold, ignoring any capacity, accuracy' if is_binary else 'Accuracy'} is "
         f"{format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
-        f"(always “{matrix.index[class_sizes.argmax()]}”: "
+        f"(predicting “{matrix.index[class_sizes.argmax()]}” for each row: "
         f"{format_share(class_sizes.max() / n_rows, 1)})"
     )
     if is_binary:
@@ -454,9 +454,9 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
         + plotting.note_selection(len(displayed_rows), len(data), "slices", "the first ")
     )
     headings = {"slice": "column", "value": "slice", "n": "rows"}
-    shown = frame.drop(columns="group", errors="ignore")
-    labels = {name: headings.get(name, slice_metric_label(name)) for name in shown}
-    table = shown.rename(columns=labels)
+    table = frame.drop(columns="group", errors="ignore").rename(
+        columns=lambda name: headings.get(name, slice_metric_label(name))
+    )
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 

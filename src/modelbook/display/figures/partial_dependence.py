@@ -1,4 +1,4 @@
-"""Partial dependence of the prediction on the strongest features."""
+"""Partial dependence of the prediction on the most important features."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from modelbook.tasks.metric_format import format_metric
 
 GRID_COLUMNS = 2
 CAPTION = (
-    "Line or dot: mean prediction with the feature at this value in every row. Band: the middle "
-    "80% of the rows; it shows how much rows differ, not how certain the model is. Correlated "
-    "features are varied one at a time, and effects are not causal."
+    "Line or dot: mean prediction with the feature at this value in every row. Band or bar: the "
+    "predictions of the middle 80% of the rows; it shows how much rows differ, not how certain the "
+    "model is. Correlated features are varied one at a time, and effects are not causal."
 )
 MULTICLASS_CAPTION = (
     "Each line is a class: its mean probability with the feature at this value in every row. "

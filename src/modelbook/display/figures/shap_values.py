@@ -51,17 +51,17 @@ def plot_shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figur
 
 
 def _summarize(data: pd.DataFrame) -> pd.DataFrame:
-    """Aggregate by feature and class: mean size, 90% range, direction; largest first."""
+    """Aggregate by feature and class: mean absolute value, 90% range, direction; largest first."""
     rows = []
     for (feature, name), group in data.groupby(["feature", "class"], sort=False):
         low, high = group["shap"].quantile([0.05, 0.95])
-        mean_size = group["shap"].abs().mean()
+        mean_absolute = group["shap"].abs().mean()
         direction = _find_raising_values(group)
         rows.append(
             {
                 "feature": feature,
                 "class": name,
-                "mean |SHAP|": mean_size,
+                "mean |SHAP|": mean_absolute,
                 "low": low,
                 "high": high,
                 "higher where": direction,
@@ -113,15 +113,16 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
     plotting.label_rows(ax, displayed_features["feature"])
-    _annotate_sizes(ax, displayed_features)
+    _annotate_mean_values(ax, displayed_features)
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"SHAP value: contribution to {unit}")
     count = len(data) // len(table)
     caption = (
-        f"A dot is a holdout row, {min(MAX_DOTS, count)} of {count:,} drawn: right of the line the "
-        f"feature raised {unit}, left of it lowered it. Orange: high value of the feature (upper "
-        "third); blue: low value; grey: middle value, category or missing. Right: mean absolute "
-        f"SHAP value; ↑: the category with the highest SHAP values. {ADDITIVITY_NOTE}"
+        f"A dot is a holdout row, {min(MAX_DOTS, count)} of {count:,} drawn. To the right of the "
+        f"line the feature raised {unit}, to the left it lowered it. Orange: high value of the "
+        "feature (upper third); blue: low value; grey: middle value, category or missing. Right: "
+        "mean absolute SHAP value; ↑: the category with the highest SHAP values. "
+        f"{ADDITIVITY_NOTE}"
     )
     return Figure(
         figure,
@@ -144,8 +145,8 @@ def _label_colors(ax: Any) -> None:
         )
 
 
-def _annotate_sizes(ax: Any, features: pd.DataFrame) -> None:
-    """Write the size of each feature's SHAP values, and where they are higher."""
+def _annotate_mean_values(ax: Any, features: pd.DataFrame) -> None:
+    """Write each feature's mean absolute SHAP value, and the category with the highest ones."""
     for row, (feature, size, direction) in enumerate(
         zip(features["feature"], features["mean |SHAP|"], features["higher where"], strict=True)
     ):
@@ -194,11 +195,11 @@ def _draw_dots(ax: Any, dots: pd.DataFrame, color: str, length: float) -> None:
 
 def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     """Heat map of mean absolute SHAP values by feature and class, with arrows for directions."""
-    names = list(dict.fromkeys(data["class"]))[:MAX_CLASSES]
-    class_table = table[table["class"].isin(names)]
-    shown = list(dict.fromkeys(table["feature"]))[:MAX_FEATURES]
+    classes = list(dict.fromkeys(data["class"]))[:MAX_CLASSES]
+    class_table = table[table["class"].isin(classes)]
+    features = list(dict.fromkeys(table["feature"]))[:MAX_FEATURES]
     sizes, directions = (
-        class_table.pivot(index="feature", columns="class", values=name).loc[shown, names]
+        class_table.pivot(index="feature", columns="class", values=name).loc[features, classes]
         for name in ("mean |SHAP|", "higher where")
     )
     texts = [
@@ -206,10 +207,10 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
         for row in zip(sizes.to_numpy(), directions.to_numpy())
     ]
     figure, ax = plotting.subplots(
-        plotting.compute_height(len(shown), row_height=0.32, base_height=0.9)
+        plotting.compute_height(len(features), row_height=0.32, base_height=0.9)
     )
-    plotting.draw_heatmap(ax, sizes.to_numpy(), texts, (list(shown), list(names)))
-    plotting.label_heatmap_axes(ax, shown, names, column_chars=16)
+    plotting.draw_heatmap(ax, sizes.to_numpy(), texts, (features, classes))
+    plotting.label_heatmap_axes(ax, features, classes, column_chars=16)
     ax.xaxis.tick_top()
     count = len(data) // len(table)
     caption = (
@@ -247,11 +248,11 @@ def _write_alt_text(table: pd.DataFrame, unit: str) -> str:
         else ""
     )
     second_text = f"; then {others[0]}" if others else ""
-    return f"The feature with the largest effect on {unit} is {first}{odds_text}{second_text}."
+    return f"The feature that contributes most to {unit} is {first}{odds_text}{second_text}."
 
 
 def _note_feature_limit(table: pd.DataFrame, caption: str) -> str:
-    columns = table["feature"].nunique()
-    if columns > MAX_FEATURES:
-        return f"The first {MAX_FEATURES} of {columns} columns. {caption}"
+    n_features = table["feature"].nunique()
+    if n_features > MAX_FEATURES:
+        return f"The first {MAX_FEATURES} of {n_features} features. {caption}"
     return caption
