@@ -25,7 +25,7 @@ from modelbook.display import (
     DisplayGroup,
     Figure,
     Table,
-    narrow,
+    narrow_figure,
     plotting,
     style,
     summarize,
@@ -428,7 +428,7 @@ def test_rows_keep_labels_and_texts_on_narrow_screens() -> None:
 
 def test_panels_stand_below_each_other_on_narrow_screens() -> None:
     figure = explore.plot_feature_distributions(TRAIN, ["age", "plan"], "sick").figure
-    small = narrow.redraw_narrow(figure)
+    small = narrow_figure.redraw_for_narrow_screen(figure)
     wide_places, places = (
         [ax.get_position() for ax in drawing.axes if ax.get_visible()]
         for drawing in (figure, small)

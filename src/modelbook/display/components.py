@@ -263,9 +263,9 @@ class BulletList:
 
 def _render_svg(figure: MplFigure, svg: str, alt: str) -> str:
     """The SVG of a figure, and the drawing that takes its place on a narrow screen, if any."""
-    from modelbook.display import narrow  # it draws with plotting, which imports this module
+    from modelbook.display import narrow_figure  # it draws with plotting, which imports this module
 
-    redrawn = narrow.redraw_narrow(figure)
+    redrawn = narrow_figure.redraw_for_narrow_screen(figure)
     picture = style.make_embeddable(
         svg, alt, _measure_pixel_width(figure), has_narrow=redrawn is not None
     )

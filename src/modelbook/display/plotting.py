@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MAX_ROWS = 40
-# Labels of axes and the gid of texts, by which narrow.py recognises them.
+# Labels of axes and the gid of texts, by which narrow_figure.py recognises them.
 ROW_AXES_LABEL, HEATMAP_AXES_LABEL, ROW_TEXT_GID = "rows", "heatmap", "row text"
 MAX_HOVER_STRIPS = 25  # maximum for a curve; each takes some 300 bytes
 # Nearly transparent: a fully transparent patch would receive no pointer events.

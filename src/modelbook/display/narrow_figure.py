@@ -1,4 +1,4 @@
-"""A second drawing of a figure, for narrow screens: panels below each other, labels above marks.
+"""Redraw a figure for narrow screens: panels below each other, labels above their marks.
 
 Scaled to a phone, the text of a figure would be half as large as the page's.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MplFigure
 
-NARROW_WIDTH = 3.4  # inches: 326 pixels, which a phone of 360 leaves to the page
+NARROW_WIDTH = 3.4  # inches: 326 pixels, the width of the page's text on a phone of 360 pixels
 LABEL_HEIGHT = 0.15  # inches that a row gets for the label above its mark
 LABEL_OFFSET, BAR_LABEL_OFFSET = 0.36, 0.5  # height of a label above its mark, in rows
 HEATMAP_LABEL_CHARS = 20  # characters a line; a second line takes SECOND_LINE_HEIGHT inches
@@ -26,7 +26,7 @@ INCHES_PER_CHAR = 0.075  # width of a character of small text
 
 
 @style.apply_style
-def redraw_narrow(figure: MplFigure) -> MplFigure | None:
+def redraw_for_narrow_screen(figure: MplFigure) -> MplFigure | None:
     """Return a copy of a figure that is drawn for a narrow screen.
 
     None if it is narrow already, or if it cannot be redrawn: without a layout engine, or with
@@ -70,7 +70,9 @@ def _stack_panels(figure: MplFigure, panels: list[Axes]) -> float:
         if ax not in panels:
             ax.remove()
     height = figure.get_figheight() / old.nrows
-    if len(panels) > 2 and not any(ax.get_label() for ax in panels):  # rows need their height
+    if len(panels) > 2 and not any(
+        ax.get_label() for ax in panels
+    ):  # panels of rows cannot be lower
         height = min(height, MAX_PANEL_HEIGHT)
     return len(panels) * height
 
@@ -78,7 +80,7 @@ def _stack_panels(figure: MplFigure, panels: list[Axes]) -> float:
 def _move_labels_above_rows(ax: Axes) -> float:
     """Write the label of each row, and the text at its right, above its mark.
 
-    Returns the height in inches that this takes.
+    Returns the height in inches that this adds.
     """
     labels = [label.get_text() for label in ax.get_yticklabels()]
     offset = BAR_LABEL_OFFSET if ax.patches else LABEL_OFFSET
@@ -99,9 +101,9 @@ def _move_labels_above_rows(ax: Axes) -> float:
 
 
 def _fit_heatmap(ax: Axes) -> float:
-    """Wrap the names of the rows, and leave out the texts of cells that are too narrow.
+    """Wrap the names of the rows; hide the texts of all cells if the longest does not fit.
 
-    Returns the height in inches that this takes.
+    Returns the height in inches that the names add.
     """
     names = [
         textwrap.wrap(label.get_text(), HEATMAP_LABEL_CHARS, max_lines=2, placeholder="…")
@@ -112,8 +114,8 @@ def _fit_heatmap(ax: Axes) -> float:
     longest_name = max((len(line) for lines in names for line in lines), default=0)
     cell_lines = [line for text in ax.texts for line in text.get_text().split("\n")]
     longest_text = max(map(len, cell_lines), default=0)
-    room = NARROW_WIDTH - INCHES_PER_CHAR * longest_name
-    if longest_text * INCHES_PER_CHAR > room / max(n_columns, 1):
+    cells_width = NARROW_WIDTH - INCHES_PER_CHAR * longest_name
+    if longest_text * INCHES_PER_CHAR > cells_width / max(n_columns, 1):
         for text in ax.texts:
             text.set_visible(False)
     return SECOND_LINE_HEIGHT * sum(len(lines) > 1 for lines in names)
