@@ -202,7 +202,7 @@ def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     RecordingStep.fits.clear()
     trial.predict_out_of_fold(pipeline)
     assert RecordingStep.fits == folds
-    pipeline.fit(*trial.train_features_and_target())
+    pipeline.fit(*trial.get_train_features_and_target())
     rows = contract.select_features(frame)
     reloaded = cloudpickle.loads(cloudpickle.dumps(pipeline))
     assert (reloaded.predict_proba(rows) == pipeline.predict_proba(rows)).all()
@@ -256,7 +256,7 @@ def test_custom_steps_work_in_regression(contract: Contract) -> None:
         ],
     )
     assert trial.cross_validate("lr").mean["r2"] > 0.7
-    pipeline = trial.make_pipeline(LinearRegression()).fit(*trial.train_features_and_target())
+    pipeline = trial.make_pipeline(LinearRegression()).fit(*trial.get_train_features_and_target())
     assert np.isfinite(
         pipeline.predict(make_regression_contract.select_features(table.head()))
     ).all()

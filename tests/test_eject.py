@@ -63,7 +63,7 @@ def eject_model(root: Path, name: str, contract, frame: pd.DataFrame, families, 
         model, _ = stacking.fit_meta_model(
             experiment, [model], [joined], stacking.SigmoidCalibrator
         )
-    model.fit(*experiment.train_features_and_target())
+    model.fit(*experiment.get_train_features_and_target())
     threshold = 0.4 if task.name == "binary" else None
     version = SimpleNamespace(
         contract=contract,

@@ -259,7 +259,7 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
     result = search_model(classes, ENSEMBLE, ["xgboost", "lr"], "roc_auc", lambda _: None)
     assert "xgboost" in result.families
     assert "iterations" in result.trials["parameters"].iloc[0]
-    model = result.pipeline.fit(*classes.train_features_and_target())
+    model = result.pipeline.fit(*classes.get_train_features_and_target())
     rows = classes.train_data.head(60)
     compiled = compile_pipeline(model, classes.task.contract, 0.4, rows, tmp_path)
     assert compiled.parity is not None, compiled
@@ -312,7 +312,7 @@ def test_parallel_fit_equals_serial_fit(
     model = stacking.StackedRegressor(
         [stacking.StackedRegressor(members, mean_of_members)], mean_of_members
     )
-    rows, outcome = experiment_with_jump.train_features_and_target()
+    rows, outcome = experiment_with_jump.get_train_features_and_target()
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     shared = stacking.fit_on_all_cores(clone(model), rows, outcome)
     serial = clone(model).fit(rows, outcome)
@@ -354,7 +354,7 @@ def test_forest_of_several_classes_is_calibrated_before_it_is_combined(tmp_path:
     raw = spiral.predict_out_of_fold(spiral.make_default_pipeline("et")).score
     before = np.nanmean(spiral.evaluate_folds("log_loss", raw))
     assert best["mean"] < 0.8 * before
-    model = result.pipeline.fit(*spiral.train_features_and_target())
+    model = result.pipeline.fit(*spiral.get_train_features_and_target())
     compiled = compile_pipeline(
         model, spiral.task.contract, None, spiral.train_data.head(60), tmp_path
     )
@@ -379,7 +379,7 @@ def test_smooth_family_improves_ensemble_on_smooth_table(family: str, tmp_path: 
         losses[len(families)] = result.steps["loss"].min()
     assert family in result.families
     assert losses[3] < 0.8 * losses[2]
-    model = result.pipeline.fit(*smooth.train_features_and_target())
+    model = result.pipeline.fit(*smooth.get_train_features_and_target())
     compiled = compile_pipeline(
         model, smooth.task.contract, 0.4, smooth.train_data.head(60), tmp_path
     )
@@ -401,7 +401,7 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     joined = stacking.StackedClassifier(members, blender)
     calibrated = stacking.StackedClassifier(
         [joined], stacking.SigmoidCalibrator(scores[:1], outcome)
-    ).fit(*classes.train_features_and_target())
+    ).fit(*classes.get_train_features_and_target())
     rows = classes.train_data.head(60)
     result = compile_pipeline(calibrated, classes.task.contract, 0.4, rows, tmp_path)
     assert result.parity is not None, result
@@ -422,7 +422,7 @@ def test_catboost_scorer_runs_without_catboost(task: str, tmp_path: Path) -> Non
         frame["y"] = frame["y"] * 2.5 + frame["a"] + random.normal(0, 0.3, 300)
     experiment = make_experiment(frame)
     model = experiment.make_default_pipeline("catboost")
-    model.fit(*experiment.train_features_and_target())
+    model.fit(*experiment.get_train_features_and_target())
     threshold = 0.4 if task == "binary" else None
     rows = experiment.train_data.head(60)
     result = compile_pipeline(model, experiment.task.contract, threshold, rows, tmp_path)
@@ -434,7 +434,7 @@ def test_catboost_scorer_runs_without_catboost(task: str, tmp_path: Path) -> Non
 
 @pytest.mark.long
 def test_catboost_has_shap_values(classes: Experiment) -> None:
-    model = classes.make_default_pipeline("catboost").fit(*classes.train_features_and_target())
+    model = classes.make_default_pipeline("catboost").fit(*classes.get_train_features_and_target())
     rows = classes.train_data.head(80)
     result = compute_shap_values(classes.task, model, classes.train_data, rows, seed=0)
     assert result.reason == ""
@@ -454,7 +454,7 @@ def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     assert "log_target True" in match.trials["parameters"].iloc[0]
     is_default = match.trials["parameters"] == "defaults"
     assert match.trials["mean"].iloc[0] < 0.8 * match.trials.loc[is_default, "mean"].item()
-    model = match.pipeline.fit(*experiment.train_features_and_target())
+    model = match.pipeline.fit(*experiment.get_train_features_and_target())
     rows = experiment.train_data
     predicted = model.predict(experiment.task.contract.select_features(rows))
     assert predicted.mean() == pytest.approx(rows["y"].mean())

@@ -196,7 +196,7 @@ def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(
 def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(binary_case: Case) -> None:
     task, train, holdout = binary_case
     trial = Experiment(train, task.contract, folds=2, seed=1)
-    pipeline = trial.make_default_pipeline("lr").fit(*trial.train_features_and_target())
+    pipeline = trial.make_default_pipeline("lr").fit(*trial.get_train_features_and_target())
     result = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
     requests = task.contract.select_features(holdout)
     np.testing.assert_allclose(

@@ -25,9 +25,7 @@ OutOption = Annotated[Path | None, typer.Option(help="Output file; default: stan
 def airflow(
     image: Annotated[
         str | None,
-        typer.Option(
-            help="Image of the stages, for a pod each; default: the project's own commands."
-        ),
+        typer.Option(help="Image for a pod per stage; default: local commands, without pods."),
     ] = None,
     out: OutOption = None,
     book: BookOption = None,

@@ -191,8 +191,8 @@ def demo() -> None:
     """Show the monitor-retrain cycle with a small book in demo/; the project is not changed.
 
     Build, serve, damaged live rows, monitor (exit 20), retrain, promotion under load, A/B, an
-    injected fault, monitor (exit 20), rollback. Takes a few minutes. Exits with 1 if a step does
-    not show this.
+    injected fault, monitor (exit 20), rollback. Takes a few minutes. Exits with 1 if a step has
+    another result.
 
     Example:  modelbook demo
     """

@@ -1,4 +1,4 @@
-"""Commands on the champion and the challenger: history, promote, import, rollback, challenge."""
+"""Commands for champion and challenger: history, promote, import, rollback, challenge."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ def _import_and_decide(
     params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
     # Before the import: if it cannot be opened, nothing is registered.
     journal = find_journal(root, name)
-    verify_key = signing.load_public_key(verify) if verify else None
-    result = imports.import_version(root, name, uri, commit, verify_key)
+    public_key = signing.load_public_key(verify) if verify else None
+    result = imports.import_version(root, name, uri, commit, public_key)
     return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)
 
 
@@ -220,7 +220,7 @@ def challenge(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Split traffic between champion and a version, after its golden rows are verified.
+    """Split traffic between the champion and a version, after its golden rows are verified.
 
     Examples:  modelbook challenge 2 --why "trained on year 4"  |  modelbook challenge --end
     """

@@ -161,7 +161,7 @@ class Contract(BaseModel):
             ) from None
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the question, and a row for each column."""
+        """HTML for notebooks: the question, and a row for each column."""
         rows = [
             (
                 name,

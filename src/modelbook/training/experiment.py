@@ -180,7 +180,7 @@ class Experiment:
         self.cv_splits = list(self._splitter.split(self.features, self.target, self._groups))
 
     def __reduce__(self) -> Any:
-        """Pickle as a call that sets the experiment up again: the same folds, no fold scores."""
+        """Pickle as a call that sets up the experiment again: the same folds, no fold scores."""
         options = {**self.options, "max_rows": None, "fold_scores": None}
         factory = partial(
             Experiment, self._selection_rows, self._contract, seed=self._seed, **options
@@ -188,7 +188,7 @@ class Experiment:
         return factory, ()
 
     def with_permuted_targets(self, seed: int) -> Experiment:
-        """The same experiment on a sample of rows whose outcomes are those of other entities."""
+        """Return the experiment on a sample of rows whose targets come from other entities."""
         train = permute_targets(self._selection_rows, self._contract, seed)
         options = {**self.options, "max_rows": MAX_PERMUTED_ROWS, "fold_scores": None}
         return Experiment(train, self._contract, seed=self._seed, **options)
@@ -249,7 +249,7 @@ class Experiment:
             check_predictions(self.task, name, pipeline, rows, target)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the folds, and how PyCaret's experiment is set up."""
+        """HTML for notebooks: settings of PyCaret's experiment, and the folds."""
         folds = self.summarize_folds()
         settings = {
             "rows": len(self.features),
@@ -263,8 +263,8 @@ class Experiment:
             list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.describe_folds()
         )
 
-    def train_features_and_target(self) -> tuple[pd.DataFrame, pd.Series]:
-        """Features and target of all train rows."""
+    def get_train_features_and_target(self) -> tuple[pd.DataFrame, pd.Series]:
+        """Return features and target of all train rows."""
         rows = self.train_data.reset_index(drop=True)
         return self._contract.select_features(rows), self._contract.encode_checked_target(rows)
 
@@ -418,7 +418,7 @@ class Experiment:
 
     def make_estimator(self, family: str) -> Any:
         """An unfitted estimator with its defaults; ``create_model`` would fit it."""
-        estimator, params = self._get_family_and_parameters(family)
+        estimator, params = self._get_estimator_and_parameters(family)
         if family in boosters.BOOSTERS:
             estimator = self._make_booster(family).set_params(**params)
         elif isinstance(estimator, str):
@@ -439,7 +439,7 @@ class Experiment:
 
     def _run_cross_validation(self, family: str, keep_model: bool) -> CrossValidation:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
-        estimator, params = self._get_family_and_parameters(family)
+        estimator, params = self._get_estimator_and_parameters(family)
         model = self.make_estimator(family)
         is_booster = family in boosters.BOOSTERS
         is_calibrated = isinstance(model, CalibratedClassifierCV)
@@ -454,7 +454,7 @@ class Experiment:
             keep_model=keep_model,
         )
 
-    def _get_family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
+    def _get_estimator_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
         params = FAMILY_PARAMETERS.get(family, {})
         if self.task.classes:
@@ -562,7 +562,7 @@ class Experiment:
         return metric if is_known else self.task.headline_metric
 
     def join_fold_scores(self, fold_scores: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
-        """Join pairs of fold and scores in the form of ``ScoredRows.score``; NaN for others."""
+        """Join pairs of fold and scores to ``ScoredRows.score``; NaN for rows of other folds."""
         by_fold = dict(fold_scores)
         columns = next(iter(by_fold.values())).shape[1:]
         scores = np.full((len(self.target), *columns), np.nan)

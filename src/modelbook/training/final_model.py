@@ -243,7 +243,7 @@ def fit_final_model(
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
     report_progress("fitting on all training rows", 1, 2)
-    features, target = experiment.train_features_and_target()
+    features, target = experiment.get_train_features_and_target()
     threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
     trials_metric = experiment.task.baseline_metric if params.strategy == "ensemble" else metric
     return FinalModel(
@@ -279,7 +279,7 @@ def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str,
         return None
     family = experiment.task.simple_families[0]
     return experiment.get_family_label(family), experiment.make_default_pipeline(family).fit(
-        *experiment.train_features_and_target()
+        *experiment.get_train_features_and_target()
     )
 
 

@@ -189,7 +189,7 @@ class FoldsAsTestMixin:
         return CrossValidation(table, fold_scores, pipeline)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the data, the folds, and the steps of the pipeline."""
+        """HTML for notebooks: the data, the folds, and the steps of the pipeline."""
         rows = {
             "train rows": len(self.data),
             "target": self.target_param,  # type: ignore[attr-defined]
