@@ -125,7 +125,7 @@ def draft_book(
     markers = list(dict.fromkeys([*markers, *column_markers]))
     frame = parsing.mask_markers_in_table(frame, markers)
     target_guess = next(guess for guess in guesses if guess.name == target)
-    header: dict[str, Any] = {
+    contract_fields: dict[str, Any] = {
         "title": title,
         "question": _phrase_question(target, target_guess, task),
         "source": source,
@@ -136,12 +136,12 @@ def draft_book(
         "excluded_classes": decisions.excluded_classes,
         "file": layout or FileLayout(),
     }
-    train_until, notes = _assign_roles(frame, guesses, header, options, on_progress)
+    train_until, notes = _assign_roles(frame, guesses, contract_fields, options, on_progress)
     if markers:
         notes.insert(0, f"Read as missing values: {', '.join(map(repr, markers))}.")
     if task != "regression":
         notes += describe_imbalance(frame, target_guess)
-    contract = _drop_violating_columns(frame, guesses, header)
+    contract = _drop_violating_columns(frame, guesses, contract_fields)
     open_questions = _collect_questions([*questions, *decisions.questions], guesses)
     contract = contract.model_copy(update={"questions": open_questions})
     notes += _describe_sampling(len(frame))
@@ -182,7 +182,7 @@ def _guess_columns(
 def _assign_roles(
     frame: pd.DataFrame,
     guesses: list[ColumnGuess],
-    header: dict[str, Any],
+    contract_fields: dict[str, Any],
     options: DraftOptions,
     on_progress: leaks.ProgressCallback,
 ) -> tuple[int | None, list[str]]:
@@ -199,12 +199,16 @@ def _assign_roles(
         if guess.name in options.roles:
             train_until = _set_role(frame, guess, options.roles[guess.name]) or train_until
     sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
-    contract = _build_contract(header, guesses, len(frame))
+    contract = _build_contract(contract_fields, guesses, len(frame))
     scores = leaks.score_features(sample, contract, on_progress)
     if not any(guess.role == "time" for guess in guesses):
-        train_until = _assign_time(frame, undecided_guesses, scores, header["task"]) or train_until
-    _assign_text_roles(frame, undecided_guesses, scores, header["task"])
-    return train_until, notes + _drop_suspected_leaks(undecided_guesses, guesses, scores, header)
+        train_until = (
+            _assign_time(frame, undecided_guesses, scores, contract_fields["task"]) or train_until
+        )
+    _assign_text_roles(frame, undecided_guesses, scores, contract_fields["task"])
+    return train_until, notes + _drop_suspected_leaks(
+        undecided_guesses, guesses, scores, contract_fields
+    )
 
 
 def _assign_text_roles(
@@ -376,7 +380,9 @@ def _guess_column(name: str, values: pd.Series, options: DraftOptions) -> Column
     return guess
 
 
-def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess], n_rows: int) -> Contract:
+def _build_contract(
+    contract_fields: dict[str, Any], guesses: list[ColumnGuess], n_rows: int
+) -> Contract:
     if not any(guess.role == "feature" for guess in guesses):
         details = "; ".join(
             f"{guess.name}: {guess.reason}" for guess in guesses if guess.role != "target"
@@ -401,7 +407,7 @@ def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess], n_rows: 
     ]
     try:
         return Contract(
-            **header,
+            **contract_fields,
             key=unique_ids[:1],
             slices=slices[:MAX_SLICES],
             columns={guess.name: guess.to_column() for guess in guesses},
@@ -418,7 +424,7 @@ def _drop_suspected_leaks(
     undecided_guesses: list[ColumnGuess],
     guesses: list[ColumnGuess],
     scores: dict[str, float],
-    header: dict[str, Any],
+    contract_fields: dict[str, Any],
 ) -> list[str]:
     """Drop features that alone predict the target, but keep at least one; return notes."""
     scores = {
@@ -428,7 +434,7 @@ def _drop_suspected_leaks(
     }
     suspects = leaks.find_leaks(scores)
     suspects = [name for name in suspects if not roles.TIME_NAME_PATTERN.search(name)]
-    metric = leaks.get_metric_label(header["task"])
+    metric = leaks.get_metric_label(contract_fields["task"])
     notes = []
     for guess in sorted(undecided_guesses, key=lambda guess: scores.get(guess.name, 0)):
         if scores.get(guess.name, 0) < leaks.SUSPECT_SCORE:
@@ -456,10 +462,10 @@ def _drop_suspected_leaks(
 
 
 def _drop_violating_columns(
-    frame: pd.DataFrame, guesses: list[ColumnGuess], header: dict[str, Any]
+    frame: pd.DataFrame, guesses: list[ColumnGuess], contract_fields: dict[str, Any]
 ) -> Contract:
     """Build a contract that the table meets: columns that break it are dropped."""
-    contract = _build_contract(header, guesses, len(frame))
+    contract = _build_contract(contract_fields, guesses, len(frame))
     violations = contract.find_violations(frame)
     for violation in violations.drop_duplicates("column").itertuples():
         guess = next(guess for guess in guesses if guess.name == violation.column)
@@ -473,7 +479,7 @@ def _drop_violating_columns(
         guess.contract_keys = {"role": "feature", "type": "text"}
         guess.change_role("dropped", f"values of mixed types: {finding}")
         guess.add_question("mixed_values", finding=finding)
-    return _build_contract(header, guesses, len(frame)) if len(violations) else contract
+    return _build_contract(contract_fields, guesses, len(frame)) if len(violations) else contract
 
 
 def _phrase_question(target: str, target_guess: ColumnGuess, task: str) -> str:
