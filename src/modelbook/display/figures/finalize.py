@@ -173,7 +173,7 @@ def plot_calibration(
 
 
 @plotting.with_drawable_rows(
-    "Cost of each threshold", ["threshold", "cost"], optional=["cost_none", "cost_all"]
+    "Cost of each threshold", ["threshold", "cost", "cost_none", "cost_all"]
 )
 def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked.
@@ -199,10 +199,10 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     ax.set_ylim(*plotting.compute_padded_limits(data["cost"]))
     ax.set(xlabel="threshold", ylabel="expected cost per row")
     chosen, lowest = f"{cost:,.4g}", f"{best['cost']:,.4g}"
-    alt = f"The chosen threshold {threshold:.3g} costs {chosen} per row, " + (
-        "the minimum of this curve."
+    alt = f"The chosen threshold {threshold:.3g} costs {chosen} per row" + (
+        ", the minimum of this curve."
         if chosen == lowest
-        else f"the minimum of this curve is {lowest}, at {best['threshold']:.3g}."
+        else f"; the minimum of this curve is {lowest}, at {best['threshold']:.3g}."
     )
     cost_none, cost_all = data["cost_none"].iloc[0], data["cost_all"].iloc[0]
     constant_costs = f"Flagging nobody costs {cost_none:,.4g}, everybody {cost_all:,.4g}."
