@@ -261,8 +261,11 @@ def test_bounded_losses_that_differ_are_decided(gap: float, decision: str) -> No
         analysis.analyze_ab(simulate_traffic(seed, 2000, gap=gap), plan) for seed in range(20)
     ]
     assert [result.decision for result in results].count(decision) >= 17
-    free = analysis.analyze_ab(simulate_traffic(0, 2000, gap=gap), PLAN)
-    assert results[0].low <= free.low <= free.high <= results[0].high
+    rows = simulate_traffic(0, 2000, gap=gap)
+    free = analysis.analyze_ab(rows, PLAN)
+    assert results[0].low < free.low < free.high < results[0].high
+    last = analysis.compute_difference_history(rows, plan).iloc[-1]
+    assert (last["low"], last["high"]) == pytest.approx((results[0].low, results[0].high))
 
 
 def test_sample_ratio_p_value_with_too_few_users_is_none() -> None:

@@ -3,7 +3,7 @@
 The unit of randomization and analysis is the user: all rows of a user count as one observation.
 Losses are compared by a confidence sequence (``confidence_sequence``), so results may be inspected
 at any time and the test may stop as soon as it is decided. Bounded losses have a second,
-non-asymptotic one (``bounded_losses``); the interval that covers both decides.
+non-asymptotic confidence sequence (``bounded_losses``); the interval that covers both decides.
 """
 
 from __future__ import annotations
@@ -339,12 +339,13 @@ def _compute_difference_interval(
 def _widen_for_bounded_losses(
     users: pd.DataFrame, counts: np.ndarray, interval: Any, plan: ABPlan
 ) -> tuple[Any, Any, Any]:
-    """The interval of the difference; for bounded losses at least as wide as the one by betting.
+    """Widen the interval of the difference, for bounded losses, to cover the betting interval.
 
-    ``users`` are those with outcomes, and ``counts`` their numbers at each evaluation.
+    ``users`` are those with outcomes, and ``counts`` their numbers at each evaluation. The betting
+    interval needs at least one.
     """
     difference, low, high = interval
-    if plan.loss_bound is None or counts.min(initial=0) < 1:
+    if plan.loss_bound is None or not counts.all():
         return difference, low, high
     losses = (users["loss"] / users["rows_with_outcomes"]).to_numpy(dtype=float)
     estimates = estimate_differences(
