@@ -53,6 +53,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("flag", RANDOM.integers(0, 2, N), {"type": "boolean"}, "0 and 1"),
     ("truth", RANDOM.integers(0, 2, N).astype(bool), {"type": "boolean"}, "0 and 1"),
     ("town", repeat(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 "),
+    ("code", repeat(["--5", "7", "x"]), {"type": "category", "categories": ["7", "--5", "x"]}, "3 "),
     ("RegionID", repeat([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "integer codes"),
     ("price", repeat(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "number_format": "currency"}, "amounts of money"),
     ("preis", repeat(["1.623,85 €", "3,20 €", "7,00 €"]), {"number_format": "currency", "decimal": ","}, "amounts of money"),

@@ -45,7 +45,7 @@ from modelbook.display.figures import (
 )
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
-from modelbook.formatting import column_formatters, format_key_number, key_number
+from modelbook.formatting import column_formatters, format_cell, format_key_number, key_number
 from modelbook.monitoring import evaluation_tables
 from modelbook.pages import (
     brief,
@@ -865,6 +865,11 @@ def test_stacked_outputs_are_shown_in_order() -> None:
     html = both._repr_html_()
     assert html.index("</figure>") < html.index("The table")
     assert missing_facts(repr(both).splitlines()[1], "The table", 1) == []
+
+
+def test_cells_show_missing_values_as_dash() -> None:
+    cells = [format_cell(value) for value in (None, float("nan"), True, 1234, 0.5)]
+    assert cells == ["–", "–", "True", "1,234", "0.5000"]
 
 
 def test_importance_in_currency_is_formatted_as_amount() -> None:

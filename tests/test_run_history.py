@@ -151,7 +151,7 @@ def find_changes(root, a="last-1", b="last"):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "–"), (4.21, "4.2 s"), (45.4, "45 s"), (59.7, "1 min"), (83, "1 min 23 s"),
+        (None, "–"), (float("nan"), "–"), (4.21, "4.2 s"), (45.4, "45 s"), (59.7, "1 min"), (83, "1 min 23 s"),
         (3600, "1 h"), (12_000, "3 h 20 min"), (7 * 90_000, "7 d 7 h"),
     ],
 )  # fmt: skip

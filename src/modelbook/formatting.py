@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from html import escape
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +290,7 @@ def format_value(value: Any, decimals: int = 3) -> str:
 
 def format_duration(seconds: Any) -> str:
     """Format a duration: 4.2 s, 45 s, 12 min 5 s, 3 h 20 min, 7 d; a dash if it is unknown."""
-    if not isinstance(seconds, int | float):
+    if not _is_number(seconds) or not isfinite(seconds):
         return MISSING
     whole_seconds = round(seconds)
     if whole_seconds < 60:
@@ -313,13 +313,10 @@ def format_time(value: Any) -> str:
 
 
 def natural_sort_key(value: Any) -> tuple[float, str]:
-    """Return a key that sorts numbers in texts by value: 2 before 11."""
+    """Return a key that sorts texts that are numbers by value, before others: 2 before 11."""
     text = str(value)
-    return (
-        (float(text), text)
-        if text.replace(".", "", 1).lstrip("-").isdecimal()
-        else (float("inf"), text)
-    )
+    is_number = re.fullmatch(r"-?(\d+\.?\d*|\.\d+)", text)
+    return (float(text) if is_number else float("inf"), text)
 
 
 def _column_formatter(column: pd.Series, format_spec: Format | None) -> Callable[[Any], str]:
@@ -361,13 +358,13 @@ def _format_non_number(value: Any) -> str:
 
 def format_cell(value: Any, unit: str = "") -> str:
     """Format a value: floats without a unit with four decimals, missing values as a dash."""
-    if value is None or value == "":
+    if value is None or value == "" or (isinstance(value, float) and isnan(value)):
         return MISSING
     if unit:
         return format_quantity(value, unit)
     if isinstance(value, float):
         return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if _is_number(value) else str(value)
 
 
 def format_code(value: Any) -> str:
