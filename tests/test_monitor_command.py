@@ -208,8 +208,11 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
         PARAMS,
     )
     figure = figures.plot_metric_history(history.make_metrics_table())
-    assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
+    assert re.findall(r"\d+(?:\.\d+)?%?", figure.alt) == [
+        "3", "0.750", "4", "0.600", "5", "0%", "4", "0%", "6",
+    ]  # fmt: skip
     assert "ROC AUC" in figure.alt
+    assert "alert threshold" not in figure.caption
     assert "<svg" in figure._repr_html_()
     names = {"ROC AUC", "estimated ROC AUC", figures.DRIFTED_SHARE_LABEL}
     assert set(figure.data["metric"]) == names

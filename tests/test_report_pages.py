@@ -508,6 +508,14 @@ def test_figure_color_marks_worse_values(metric: str, value: float, is_worse: bo
     assert ("var(--positive" in figure.to_svg()) == is_worse
 
 
+def test_figure_has_no_common_reference_line_where_a_batch_has_no_reference() -> None:
+    row = {"metric": "ROC AUC", "value": 0.7, "low": 0.6, "high": 0.8, "reference": 0.75}
+    frame = pd.DataFrame([row | {"batch": 4}, row | {"batch": 5}])
+    without_reference = frame.assign(reference=[0.75, NAN])
+    texts = [monitor.plot_metrics_by_batch(data).to_svg() for data in (frame, without_reference)]
+    assert ["matched holdout" in text for text in texts] == [True, False]
+
+
 def luminance(colour: str) -> float:
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]

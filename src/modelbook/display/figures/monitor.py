@@ -44,7 +44,8 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``batch, column, relative_drift, importance``.
+        Columns ``batch, column, relative_drift``. The figure's data are the columns of
+        ``DRIFT_COLUMN_NAMES`` that it has.
     """
     columns = ["batch", "column", "relative_drift"]
     data = plotting.select_drawable_rows(frame, columns, columns)
@@ -134,10 +135,10 @@ def plot_metrics_by_batch(data: pd.DataFrame, threshold_text: str = "") -> Figur
 
 
 def _is_worse(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
-    """Whether each value is worse than its reference, and the interval excludes that.
+    """Whether each value is worse than its reference, and its interval excludes the reference.
 
-    Any change of the share of flagged rows counts. Of a metric that is best at 0, the interval has
-    to exclude 0, too.
+    Any change of the selection rate counts. The interval of a metric that is best at 0 must exclude
+    0, too.
     """
     is_above, is_below = _is_above(metric_rows), _is_below(metric_rows)
     if metric in map(metric_label, UNCHANGED_IS_BEST):
@@ -150,7 +151,7 @@ def _is_worse(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
 
 
 def _is_better(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
-    """Whether each value is better than its reference, and the interval excludes that."""
+    """Whether each value is better than its reference, and its interval excludes the reference."""
     if metric in map(metric_label, (*ZERO_IS_BEST, *UNCHANGED_IS_BEST)):
         return pd.Series(False, metric_rows.index)
     is_lower_better = metric in map(metric_label, LOWER_IS_BETTER)
@@ -170,7 +171,9 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
     labels = [f"batch {batch}" for batch in metric_rows["batch"]]
     colours = [style.POSITIVE if worse else style.CURRENT for worse in is_worse]
     reference = metric_rows["reference"].dropna()
-    has_one_reference = reference.map(format_metric).nunique() == 1
+    has_one_reference = (
+        len(reference) == len(metric_rows) and reference.map(format_metric).nunique() == 1
+    )
     texts = [
         f"{format_metric(value)}{'' if has_one_reference else _describe_reference(row_reference)}"
         for value, row_reference in zip(metric_rows["value"], metric_rows["reference"], strict=True)
@@ -256,7 +259,7 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
         for name in (*HEADLINE_METRICS, "drifted_share")
     }
     panels = {
-        name: metric_rows.assign(place=metric_rows["batch"].map(positions))
+        name: metric_rows.assign(position=metric_rows["batch"].map(positions))
         for name, metric_rows in rows_by_metric.items()
         if len(metric_rows)
     }
@@ -276,13 +279,14 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
             range(0, len(positions), step),
             [plotting.truncate(name, 20) for name in list(positions)[::step]],
         )
+    has_alert_line = alert_share is not None and "drifted_share" in panels
     return Figure(
         figure,
         alt=_write_history_alt_text(panels, len(positions)),
-        data=_label_history(pd.concat(list(panels.values())).drop(columns="place").sort_index()),
+        data=_label_history(pd.concat(list(panels.values())).drop(columns="position").sort_index()),
         caption=(
             "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
-            "matched holdout; dotted line: alert threshold."
+            f"matched holdout{'; dotted line: alert threshold' if has_alert_line else ''}."
         ),
     )
 
@@ -301,29 +305,34 @@ def _label_metric(name: str) -> str:
 def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     observed = metric_rows[metric_rows["metric"] == name]
     estimated = metric_rows[metric_rows["metric"] != name]
-    ax.plot(observed["place"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
+    ax.plot(observed["position"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
     ax.vlines(
-        observed["place"],
+        observed["position"],
         observed["low"],
         observed["high"],
         color=style.CURRENT,
         alpha=0.45,
         linewidth=2.2,
     )
-    ax.scatter(estimated["place"], estimated["value"], marker="x", color=style.MUTED, zorder=3)
+    ax.scatter(estimated["position"], estimated["value"], marker="x", color=style.MUTED, zorder=3)
     texts = {
-        place: f"batch {rows['batch'].iloc[0]}: "
+        position: f"batch {rows['batch'].iloc[0]}: "
         + ", ".join(
             f"{'observed' if metric == name else 'estimated'} {format_metric(value)}"
             for metric, value in zip(rows["metric"], rows["value"], strict=True)
         )
-        for place, rows in metric_rows.groupby("place")
+        for position, rows in metric_rows.groupby("position")
     }
     plotting.add_hover_strips(ax, list(texts), list(texts.values()))
     reference = metric_rows["reference"].dropna()
-    places = metric_rows.loc[reference.index, "place"]
+    positions = metric_rows.loc[reference.index, "position"]
     ax.hlines(
-        reference, places - 0.4, places + 0.4, color=style.REFERENCE, linestyle="--", linewidth=1.1
+        reference,
+        positions - 0.4,
+        positions + 0.4,
+        color=style.REFERENCE,
+        linestyle="--",
+        linewidth=1.1,
     )
     columns = (metric_rows[name] for name in ("value", "low", "high", "reference"))
     low, high = plotting.compute_padded_limits(*columns)
@@ -336,9 +345,11 @@ def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> 
     for name, metric_rows in panels.items():
         observed = metric_rows[metric_rows["metric"] == name]
         if len(observed):
-            first = observed.iloc[0]
-            last = observed.iloc[-1]
-            format_number = format_share if name == "drifted_share" else format_metric
-            before, after = (format_number(row["value"]) for row in (first, last))
-            texts.append(f"{_label_metric(name)} {before} in the first and {after} in the last")
+            format_value = format_share if name == "drifted_share" else format_metric
+            ends = observed.iloc[[0, -1]] if len(observed) > 1 else observed
+            values = [
+                f"{format_value(value)} in batch {batch}"
+                for batch, value in zip(ends["batch"], ends["value"], strict=True)
+            ]
+            texts.append(f"{_label_metric(name)} {' and '.join(values)}")
     return f"{format_count(n_windows, 'window')}: {'; '.join(texts) or 'no outcomes yet'}."
