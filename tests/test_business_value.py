@@ -928,7 +928,7 @@ def test_groups_are_labelled_by_contract():
     assert named.label_group("child", "0") == "not child"
     assert [named.label_group("female", code) for code in ("0", "1")] == ["men", "women"]
     assert named.label_group("site", "2") == "Franklin County"
-    assert missing_facts(named.columns["site"].full_meaning, "where", "2 Franklin County") == []
+    assert missing_facts(named.columns["site"].full_meaning, "where", "2: Franklin County") == []
     assert named.label_group("age", "3") == "age 3"
     rows = pd.DataFrame({"slice": ["child", "site", "age"], "value": ["0", "2", "3"]})
     assert named.replace_with_labels(rows, "slice", "value")["value"].tolist() == [

@@ -68,8 +68,8 @@ class Column(BaseModel):
 
     @property
     def full_meaning(self) -> str:
-        """The meaning, with the labels of the values: ``sex of the member (0 men, 1 women)``."""
-        labels = ", ".join(f"{value} {label}" for value, label in self.labels.items())
+        """The meaning, with the labels of the values: ``sex of the member (0: men, 1: women)``."""
+        labels = ", ".join(f"{value}: {label}" for value, label in self.labels.items())
         return f"{self.meaning} ({labels})" if labels else self.meaning
 
     @model_validator(mode="before")
