@@ -64,6 +64,7 @@ def create_environment() -> jinja2.Environment:
         "key_number": formatting.format_key_number,
         "project_policies": savings.project_policies,
         "compare_without_limit": savings.compare_without_limit,
+        "list_savings": savings.list_savings,
         "amount": formatting.format_amount,
         "bounds": formatting.join_bounds,
         "estimate": formatting.format_estimate,
