@@ -653,7 +653,10 @@ def _describe_population(evaluations: list[BatchEvaluation]) -> str:
         else f"On the others, of new {entities}, {metric_label(change.metric)} is "
         f"{format_metric(change.new_entities)}."
     )
-    return f" This holds for known {entities}: in batch {latest.batch}, {share}. {others}"
+    return (
+        f" This holds for known {entities}: {share}, so a better value than the holdout's need not "
+        f"be an improvement. {others}"
+    )
 
 
 def _describe_known_share(evaluation: BatchEvaluation) -> str:
@@ -661,9 +664,9 @@ def _describe_known_share(evaluation: BatchEvaluation) -> str:
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
     return (
-        f"{format_share(evaluation.change.known_entity_share)} of the rows are of "
-        f"{evaluation.task.contract.entity_label_plural} that the model was fitted on (training or "
-        "holdout), so a better value than the holdout's need not be an improvement"
+        f"in batch {evaluation.batch}, {format_share(evaluation.change.known_entity_share)} of the "
+        f"rows are of {evaluation.task.contract.entity_label_plural} that the model was fitted on "
+        "(training or holdout)"
     )
 
 
@@ -693,7 +696,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         change = latest.change
         is_matched = change is not None and change.mix != 0
         reference = _describe_matching(latest) if is_matched else "holdout"
-        context = ", ".join(filter(None, (f"batch {latest.batch}", _describe_known_share(latest))))
+        context = _describe_known_share(latest) or f"batch {latest.batch}"
         numbers.append(
             key_number(
                 metric_label(latest.task.headline_metric),
