@@ -164,7 +164,7 @@ def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
     highest = f"the {value['at_capacity']['flagged']:,.0f} highest scores"
     scope = f"each {value['period']}" if value["period"] else f"{value['period_rows']:,} rows"
     context = (
-        f"lowest score flagged in the holdout. In service act on {highest} of {scope}, not on a "
+        f"lowest score flagged in the holdout. In service, act on {highest} of {scope}, not on a "
         f"fixed score; the predicted label uses the threshold {threshold}, whatever the capacity"
     )
     return key_number("score at capacity", format_metric(limited["threshold"]), context=context)
