@@ -317,6 +317,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     table, _, note = policies(value).partition('<p class="note">')
     assert not missing_facts(table, round(saving), "compared with flagging at random")
     assert not missing_facts(note, policy_name, f"{saved['value']:.0f}", "95% CI")
+    assert not missing_facts(policies(value), "Capacity", "100 members", "per year")
     stated = policies(value, is_stated=True)  # by the text above the table
     assert stated.startswith(table)
     assert f"than {policy_name}" not in stated
