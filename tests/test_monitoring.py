@@ -363,7 +363,7 @@ def test_batch_like_reference_is_healthy(
     population = ("97%", "known members", "training or holdout", "improvement")
     assert missing_facts(summary["sentences"][0], *population, "new members") == []
     assert all("97%" not in sentence for sentence in summary["sentences"][1:])
-    measured = replace(with_known_entities.change, new_entities=0.643)
+    measured = replace(with_known_entities.change, new_entity_metric=0.643)
     summary = rules.summarize_verdict([], [replace(evaluation, change=measured)], 1, contract)
     assert missing_facts(summary["sentences"][0], *population, 0.643) == []
     summary = rules.summarize_verdict([], [evaluation], 1, contract)

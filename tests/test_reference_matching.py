@@ -137,7 +137,7 @@ def test_absent_first_years_are_a_mix_change_not_drift(
         assert "shares" not in text
     # Without the hard rows, the ROC AUC of the holdout is higher.
     assert change.matched_holdout > change.holdout + 0.03
-    assert change.mix + change.residual == pytest.approx(change.batch - change.holdout)
+    assert change.mix_effect + change.residual == pytest.approx(change.batch - change.holdout)
     assert evaluation.find_metric("roc_auc")["reference"] == change.matched_holdout
 
 
@@ -225,13 +225,13 @@ def test_change_of_known_entities_is_separated_where_others_suffice(
     change = evaluate(batch, training_entities=entities).change
     assert change is not None
     assert change.known_entity_share == pytest.approx(1500 / 2100)
-    assert change.mix + change.known_entities + change.residual == pytest.approx(
+    assert change.mix_effect + change.known_entity_effect + change.residual == pytest.approx(
         change.batch - change.holdout
     )
     change_of_few = evaluate(recorded, training_entities=entities).change
     assert change_of_few is not None
     assert change_of_few.known_entity_share == 1
-    assert np.isnan(change_of_few.known_entities)
+    assert np.isnan(change_of_few.known_entity_effect)
     assert change_of_few.residual == pytest.approx(
         change_of_few.batch - change_of_few.matched_holdout
     )
@@ -264,7 +264,7 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
     assert (drifted.since, drifted.segment) == ("4", "site c")
     assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
     assert drifted.cost > 0  # members of site c are flagged who will not be expensive
-    assert ChangeSplit("roc_auc", 0.7, 0.8, 0.9).mix == pytest.approx(0.1)
+    assert ChangeSplit("roc_auc", 0.7, 0.8, 0.9).mix_effect == pytest.approx(0.1)
 
 
 def measure_both(

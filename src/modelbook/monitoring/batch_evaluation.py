@@ -319,7 +319,7 @@ def _split_change(
     return replace(
         split,
         known_entity_share=float(is_in_training.mean()),
-        new_entities=_compute_headline_metric(task, unseen, threshold)
+        new_entity_metric=_compute_headline_metric(task, unseen, threshold)
         if is_measurable
         else float("nan"),
     )

@@ -2,7 +2,8 @@
 
 Mix shift: the metric on holdout rows that are matched to the batch's mix differs from that on all
 holdout rows. Known entities: the model was fitted on other rows of the same entities, and predicts
-these better than rows of new ones. The residual is a change of the relation that the model learned.
+these better than rows of new ones. Residual: what remains, such as a change of the relation between
+features and target (concept drift), and sampling error.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import numpy as np
 import pandas as pd
 
 NAN = float("nan")
-MIN_KNOWN_SHARE = (
-    0.5  # with at least this share of known entities, a batch does not test on new ones
-)
+MIN_KNOWN_SHARE = 0.5  # from this share on, a batch has mostly known entities
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class ChangeSplit:
         On the batch's rows with outcomes.
     known_entity_share : float
         Share of these rows whose entity the model was fitted on; NaN if that is not known.
-    new_entities : float
-        The metric on the rows of other entities; NaN if there are too few.
+    new_entity_metric : float
+        On the rows of other entities; NaN if there are too few.
     """
 
     metric: str
@@ -42,7 +41,7 @@ class ChangeSplit:
     matched_holdout: float
     batch: float
     known_entity_share: float = NAN
-    new_entities: float = NAN
+    new_entity_metric: float = NAN
 
     @property
     def has_mostly_known_entities(self) -> bool:
@@ -50,21 +49,20 @@ class ChangeSplit:
         return self.known_entity_share >= MIN_KNOWN_SHARE
 
     @property
-    def mix(self) -> float:
-        """Part of the change that the matching of holdout rows makes."""
+    def mix_effect(self) -> float:
+        """Part of the change that is due to the batch's mix of rows."""
         return self.matched_holdout - self.holdout
 
     @property
-    def known_entities(self) -> float:
-        """Part of entities that the model was fitted on; NaN if it cannot be separated."""
-        return self.batch - self.new_entities
+    def known_entity_effect(self) -> float:
+        """Part that is due to entities that the model was fitted on; NaN if it is not separated."""
+        return self.batch - self.new_entity_metric
 
     @property
     def residual(self) -> float:
-        """The remaining change, with that of known entities where it cannot be separated."""
-        return (
-            self.batch if np.isnan(self.new_entities) else self.new_entities
-        ) - self.matched_holdout
+        """The remaining change, with the effect of known entities where it is not separated."""
+        is_separated = not np.isnan(self.new_entity_metric)
+        return (self.new_entity_metric if is_separated else self.batch) - self.matched_holdout
 
 
 COLUMNS = [
@@ -78,14 +76,14 @@ COLUMNS = [
 ]
 
 
-def tabulate(splits: Sequence[tuple[str, ChangeSplit]]) -> pd.DataFrame:
+def tabulate_splits(splits: Sequence[tuple[str, ChangeSplit]]) -> pd.DataFrame:
     """Return a row for each batch: from the holdout's value, by causes, to the batch's."""
     rows = [
         (
             batch,
             split.holdout,
-            split.mix,
-            split.known_entities,
+            split.mix_effect,
+            split.known_entity_effect,
             split.residual,
             split.batch,
             split.known_entity_share,

@@ -119,7 +119,7 @@ def make_estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.D
 
 def make_change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return the change of the headline metric of each batch, split by cause."""
-    return change_split.tabulate(
+    return change_split.tabulate_splits(
         [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
     )
 

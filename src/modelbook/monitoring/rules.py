@@ -615,7 +615,7 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     )
     sentence = f"Batch {evaluation.batch}: {current_value}; holdout {{}}."
     change = evaluation.change
-    if change is None or change.mix == 0:
+    if change is None or change.mix_effect == 0:
         return sentence.format(format_metric(row["reference"]))
     return sentence.format(
         f"{format_metric(change.holdout)}; {_describe_matching(evaluation)}: "
@@ -649,9 +649,9 @@ def _describe_population(evaluations: list[BatchEvaluation]) -> str:
     change = latest.change
     others = (
         f"The others are too few to show how it performs on new {entities}."
-        if change is None or np.isnan(change.new_entities)
+        if change is None or np.isnan(change.new_entity_metric)
         else f"On the others, of new {entities}, {metric_label(change.metric)} is "
-        f"{format_metric(change.new_entities)}."
+        f"{format_metric(change.new_entity_metric)}."
     )
     return (
         f" This holds for known {entities}: {share}, so a better value than the holdout's need not "
@@ -694,7 +694,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     ]
     if row is not None:
         change = latest.change
-        is_matched = change is not None and change.mix != 0
+        is_matched = change is not None and change.mix_effect != 0
         reference = _describe_matching(latest) if is_matched else "holdout"
         context = _describe_known_share(latest) or f"batch {latest.batch}"
         numbers.append(
