@@ -13,8 +13,8 @@ from modelbook.config import NONE
 from modelbook.tasks.base import Task
 
 MAX_IMPORTANCE_ROWS = 5_000  # rows for permutation importance
-MAX_SHUFFLES = 400  # predictions of all these rows, as long as each column has two
-MAX_DEPENDENCE_ROWS, GRID_POINTS = 300, 12  # rows and grid points: seconds for the slowest family
+MAX_SHUFFLES = 400  # of all columns together; each column has at least two
+MAX_DEPENDENCE_ROWS, GRID_POINTS = 300, 12  # the slowest family takes seconds for these
 GRID_QUANTILES = (0.05, 0.95)  # the ends of the grid of a number
 BAND_QUANTILES = (0.1, 0.9)  # the band covers the middle 80% of the predictions
 
@@ -47,7 +47,7 @@ def measure_importance(
     target = task.contract.encode_checked_target(sample).to_numpy()
     repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
     orders = list(_shuffle_orders(len(rows), repeats, seed))
-    [intact] = _measure_frames(task, pipeline, [rows], target)
+    [baseline_score] = _measure_frames(task, pipeline, [rows], target)
 
     def measure_shuffled(name: str) -> list[float]:
         shuffles = [rows[name].iloc[order].set_axis(rows.index) for order in orders]
@@ -59,10 +59,11 @@ def measure_importance(
         importances = {name: executor.get_result(future) for name, future in futures.items()}
     table: list[dict[str, Any]] = []
     for name, values in importances.items():
-        losses = task.compute_improvement(task.headline_metric, intact, np.array(values))
-        table.append({"feature": name, "mean": losses.mean(), "sd": losses.std()})
-    measures = pd.DataFrame(table)
-    return measures.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+        drops = task.compute_improvement(task.headline_metric, baseline_score, np.array(values))
+        table.append({"feature": name, "mean": drops.mean(), "sd": drops.std()})
+    return pd.DataFrame(table).sort_values(
+        "mean", ascending=False, kind="stable", ignore_index=True
+    )
 
 
 def _shuffle_orders(n_rows: int, repeats: int, seed: int) -> Iterator[np.ndarray]:
@@ -79,7 +80,7 @@ def _shuffle_orders(n_rows: int, repeats: int, seed: int) -> Iterator[np.ndarray
 def _measure_frames(
     task: Task, pipeline: Any, frames: list[pd.DataFrame], target: np.ndarray
 ) -> list[float]:
-    """The headline metric of each frame; one prediction, since its steps cost more than rows."""
+    """Compute the headline metric of each frame, with one call of predict, which is faster."""
     metric = task.metric_functions()[task.headline_metric]
     weights = np.ones(len(target))
     scores = task.predict_scores(pipeline, pd.concat(frames, ignore_index=True))
@@ -103,9 +104,10 @@ def compute_dependence(
     DataFrame
         Columns ``feature, kind`` (``number`` or ``category``), ``value, mean, low, high, rows,
         class``: mean prediction (probability or value), and the middle 80% of the individual
-        conditional expectations (Goldstein et al. 2015). Numeric grids run from the 5th to the 95th
-        percentile, or over the whole range if these are equal. With more than two classes, each has
-        its own rows (``class``).
+        conditional expectations (Goldstein et al. 2015). The grid has the categories, or all values
+        of a number with fewer than 12; else 12 values from the 5th to the 95th percentile, or over
+        the whole range if these are equal. With more than two classes, each has its own rows
+        (``class``).
     """
     rows = task.contract.select_features(frame)
     tables = [
@@ -125,7 +127,7 @@ def _compute_feature_dependence(
     n_rows = min(MAX_DEPENDENCE_ROWS, len(complete_rows))
     sample = complete_rows.sample(n_rows, random_state=seed).reset_index(drop=True)
     grid = _make_grid(sample[feature], is_categorical)
-    # One prediction for the whole grid, since its steps cost more than rows.
+    # One call of predict for the whole grid is faster than one for each value.
     repeated = pd.concat([sample] * len(grid), ignore_index=True)
     repeated[feature] = pd.Series(np.repeat(grid, n_rows), dtype=sample[feature].dtype)
     scores = task.predict_scores(pipeline, repeated).reshape(len(grid), n_rows, -1)
@@ -152,7 +154,7 @@ def _compute_feature_dependence(
 
 
 def _make_grid(values: pd.Series, is_categorical: bool) -> np.ndarray:
-    """The values at which predictions are averaged: all of them where there are few."""
+    """Return the values at which predictions are averaged; see ``compute_dependence``."""
     unique_values = np.unique(values)
     if is_categorical or len(unique_values) < GRID_POINTS:
         return unique_values

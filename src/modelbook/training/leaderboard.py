@@ -39,7 +39,7 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
             next="set other families, use more rows, or raise time_budget",
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
-    # Equal ones by name, since workers may finish in another order.
+    # Ties are sorted by name: the order in which workers finish varies.
     names = leaderboard["family"].where(leaderboard["status"] == "ok", "")
     return (
         leaderboard.assign(tie=names)
@@ -56,7 +56,7 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
 def make_candidate_logger(
     path: Path, log_candidate: Callable[[Candidate], None]
 ) -> Callable[[Candidate], None]:
-    """A logger that also saves the candidates so far, so that an interruption does not lose them.
+    """Return a logger that also saves the candidates, so that an interruption does not lose them.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def make_candidate_logger(
     def log_and_save(candidate: Candidate) -> None:
         log_candidate(candidate)
         candidates.append(candidate)
-        with atomic_write(path) as part_path:
-            pd.DataFrame([entry.to_row() for entry in candidates]).to_parquet(part_path)
+        with atomic_write(path) as temporary_path:
+            pd.DataFrame([entry.to_row() for entry in candidates]).to_parquet(temporary_path)
 
     return log_and_save
 
@@ -143,7 +143,7 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Columns ``candidate, difference, adjusted_p_value, distinguishable``: how much better the leader
     is, with the p-value of the corrected resampled t-test on the same folds, after Holm's (1979)
-    correction for the number of candidates; with ``distinguishable`` it is below 5%.
+    correction for the number of candidates; ``distinguishable`` is ``yes`` if it is below 5%.
     """
     from statsmodels.stats.multitest import multipletests
 
@@ -289,7 +289,10 @@ def _describe_rejected(scored: pd.DataFrame, families: pd.DataFrame, baseline_me
 
 
 def _describe_close_families(differences: pd.DataFrame, condition: str) -> str:
-    """``differences`` are those of models that meet the ``condition``, see above."""
+    """Name the models that are not distinguishable from the leader.
+
+    ``differences`` are those of models that could lead; ``condition`` as in ``_describe_leader``.
+    """
     if differences.empty:
         return f"There is no other model{condition}."
     names = _list_close(differences)
