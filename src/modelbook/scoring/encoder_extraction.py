@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.errors import CompileError
-from modelbook.scoring.encoder import CategoryEncoding, Encoder, NumericEncoding, OutputValues
+from modelbook.scoring.encoder import CategoryEncoding, Encoder, NumericEncoding
 from modelbook.scoring.parity_cases import UNSEEN_CATEGORY
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def extract_encoder(preprocessing: Any, contract: Contract, ranges: FeatureRange
         name: [np.nan, UNSEEN_CATEGORY, *texts] for name, texts in categories.items()
     }
     base_output, outputs = _transform_probes(preprocessing, contract, base_row, probes)
-    owners = _map_outputs_to_features(base_output, outputs)
+    feature_by_output = _map_outputs_to_features(base_output, outputs)
     constants = _get_scaler_constants(preprocessing, len(base_output))
     numeric_encodings: list[NumericEncoding] = []
     category_encodings: list[CategoryEncoding] = []
     for name in contract.feature_names:
-        indices = [index for index, owner in owners.items() if owner == name]
+        indices = [index for index, feature in feature_by_output.items() if feature == name]
         if name not in categories:
             numeric_encodings += [
                 _fit_numeric_encoding(name, index, probes[name], outputs[name][:, index], constants)
@@ -90,7 +90,7 @@ def transform_rows(preprocessing: Any, contract: Contract, rows: pd.DataFrame) -
 
 
 def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[str]]:
-    """Return the categories of each categorical feature, with fitted ones where unseen are allowed.
+    """Return each categorical feature's categories, with the fitted ones if it allows unseen ones.
 
     Raises
     ------
@@ -137,33 +137,33 @@ def _probe_values(contract: Contract, name: str, ranges: FeatureRanges) -> list[
 def _map_outputs_to_features(
     base_output: np.ndarray, outputs_by_feature: dict[str, np.ndarray]
 ) -> dict[int, str]:
-    """Map output columns to the input that they depend on; constant columns are left out."""
-    owners: dict[int, str] = {}
+    """Map output columns to the feature that they depend on; constant columns are left out."""
+    feature_by_output: dict[int, str] = {}
     for name, outputs in outputs_by_feature.items():
         # Columns that are NaN in both rows are unchanged.
         has_changed = ~((outputs == base_output) | (np.isnan(outputs) & np.isnan(base_output))).all(
             axis=0
         )
         for output_index in np.flatnonzero(has_changed).tolist():
-            if output_index in owners:
+            if output_index in feature_by_output:
                 raise CompileError(
                     f"column {output_index} after preprocessing depends on "
-                    f"{owners[output_index]} and on {name}"
+                    f"{feature_by_output[output_index]} and on {name}"
                 )
-            owners[output_index] = name
-    return owners
+            feature_by_output[output_index] = name
+    return feature_by_output
 
 
 def _build_category_encoding(
     name: str, output_indices: list[int], categories: list[str], outputs: np.ndarray
 ) -> CategoryEncoding:
-    blocks: list[OutputValues] = [row[output_indices].tolist() for row in outputs]
+    missing_outputs, unseen_outputs, *category_outputs = outputs[:, output_indices].tolist()
     return CategoryEncoding(
         name,
         output_indices,
-        dict(zip(categories, blocks[2:])),
-        missing_outputs=blocks[0],
-        unseen_outputs=blocks[1],
+        dict(zip(categories, category_outputs)),
+        missing_outputs,
+        unseen_outputs,
     )
 
 
@@ -174,18 +174,20 @@ def _fit_numeric_encoding(
     outputs: np.ndarray,
     scaler_constants: list[tuple],
 ) -> NumericEncoding:
-    missing_value = float(outputs[0])
+    missing_output = float(outputs[0])
     x = np.array(values[1:])
     y = outputs[1:]
     slope = float((y[-1] - y[0]) / (x[-1] - x[0])) if x[-1] != x[0] else 0.0
     candidates = [
-        (float(a[output_index]), float(b[output_index]), is_scaled)
-        for a, b, is_scaled in scaler_constants
+        (float(centers_or_slopes[output_index]), float(scales_or_offsets[output_index]), is_scaled)
+        for centers_or_slopes, scales_or_offsets, is_scaled in scaler_constants
     ]
     candidates += [(0.0, 1.0, True), (slope, float(y[0] - slope * x[0]), False)]
     encodings = [
-        NumericEncoding(name, output_index, a, b, missing_value, is_scaled)
-        for a, b, is_scaled in candidates
+        NumericEncoding(
+            name, output_index, center_or_slope, scale_or_offset, missing_output, is_scaled
+        )
+        for center_or_slope, scale_or_offset, is_scaled in candidates
     ]
     output_size = max(1.0, float(np.abs(y).max()))
     errors = [float(np.abs(encoding.encode(x) - y).max()) / output_size for encoding in encodings]

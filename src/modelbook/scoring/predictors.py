@@ -39,7 +39,7 @@ class Predictor(ABC):
 
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
-        """Load a predictor from its parameters, and from the files with a stem if it has some."""
+        """Load a predictor from its parameters, and from its files, which begin with ``stem``."""
         return cls(**parameters)
 
 
@@ -55,7 +55,7 @@ class LinearPredictor(Predictor):
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         sums = [sum(map(mul, weights, values)) + offset for weights, offset in self._rows]
-        return link_row(sums, self._link)
+        return apply_link_to_row(sums, self._link)
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
         # No BLAS product: its threads would compete with those that score chunks in parallel.
@@ -65,7 +65,7 @@ class LinearPredictor(Predictor):
 
 
 class LightGBMPredictor(Predictor):
-    """LightGBM's own booster."""
+    """LightGBM's native booster."""
 
     name = "native LightGBM booster"
 
@@ -128,7 +128,7 @@ class WeightedMeanPredictor(Predictor):
 
     def __init__(self, members: list[Predictor], weights: list[float]) -> None:
         self._members = list(zip(members, [weight / sum(weights) for weight in weights]))
-        if len(members) == 1:  # a mean of trees alone, which are one predictor
+        if len(members) == 1:  # all models are trees, merged into one predictor
             self.predict_one = members[0].predict_one  # type: ignore[method-assign]
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
@@ -149,7 +149,7 @@ class WeightedMeanPredictor(Predictor):
 
 
 class ColumnsPredictor(Predictor):
-    """A predictor that takes some of the encoded columns."""
+    """A predictor that takes a range of the encoded columns."""
 
     name = "model of some columns"
 
@@ -170,7 +170,7 @@ class ColumnsPredictor(Predictor):
 
 
 class ExponentialPredictor(Predictor):
-    """A predictor of log(1 + y), turned back into y."""
+    """A predictor of log(1 + y), whose predictions are transformed back to y."""
 
     name = "model of the logarithm"
 
@@ -252,7 +252,7 @@ def open_session(path: Path) -> Any:
 
 
 def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
-    """Turn sums into probabilities or values by a link of ``TreeEnsemble``."""
+    """Convert sums to probabilities or values by a link, as in ``TreeEnsemble``."""
     if link in ("sigmoid", "probability"):
         probability = sums[:, 0]
         if link == "sigmoid":
@@ -264,7 +264,7 @@ def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
     return np.expm1(sums) if link == "expm1" else sums
 
 
-def link_row(sums: Sequence[float], link: str) -> Sequence[float]:
+def apply_link_to_row(sums: Sequence[float], link: str) -> Sequence[float]:
     """``apply_link`` for the sums of one row, without NumPy."""
     if link in BINARY_LINKS:
         probability = BINARY_LINKS[link](sums[0])

@@ -21,7 +21,7 @@ from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
 from modelbook.scoring.lightgbm_text import write_ensembles
 from modelbook.scoring.onnx_trees import OnnxTrees, write_onnx_trees
-from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
+from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, apply_link_to_row
 from modelbook.scoring.tree_ensemble import TreeEnsemble, list_levels
 
 MIN_BATCH_ROWS = 100  # with fewer rows, prediction without tables is faster
@@ -101,7 +101,7 @@ class TreePredictor(Predictor):
             return [1 - probability, probability]
         totals = [total + base for total, base in zip(sums, self._base_scores)]
         scores = [
-            [output.weight * score for score in link_row(totals[part], output.link)]
+            [output.weight * score for score in apply_link_to_row(totals[part], output.link)]
             for part, output in zip(self._slices, self._outputs)
         ]
         return [sum(column) for column in zip(*scores)]
