@@ -52,7 +52,7 @@ class TestState:
         assert states(small_project.root)["compare"]["status"] == ""
 
     def test_state_shows_progress_of_running_build(self, small_project):
-        log = project.progress_log_path(small_project.root, "tiny", "compare")
+        log = project.get_progress_log_path(small_project.root, "tiny", "compare")
         log.parent.mkdir(parents=True)
         progress.append_progress(log, "lr", 1, 3, "fold 2 of 2")
         build = {**NO_BUILD, "book": "tiny", "is_running": True}

@@ -123,7 +123,7 @@ class BuildExecutor(ploomber.Executor):
         if not outdated:
             return BuildResult()
         store.ensure_store(root)
-        logs = {name: project.progress_log_path(root, book, name) for name in outdated}
+        logs = {name: project.get_progress_log_path(root, book, name) for name in outdated}
         return StageRunner(root, outdated, params, logs, self.jobs, self.timeout).run()
 
 

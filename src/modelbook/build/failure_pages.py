@@ -110,7 +110,7 @@ def _collect_failure(
         message,
         report=product["report"],
         notebook=product["nb"],
-        log=project.progress_log_path(root, book, stage),
+        log=project.get_progress_log_path(root, book, stage),
         command=make_retry_command(root, book, sys.argv[1:]),
         states=states,
         downstream=find_downstream(stage, tasks),

@@ -21,7 +21,7 @@ LOCAL_MASTER = "local[*,4]"  # all cores, four attempts; local Spark tries only 
 
 @contextmanager
 def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engine]:
-    """Open a cluster by its master's address, or start Spark on this machine."""
+    """Connect to a cluster by its master URL, or start Spark on this machine."""
     session = _make_session(scheduler)
     context = session.sparkContext
     broadcast_function = context.broadcast(pickled_function)
@@ -45,7 +45,7 @@ def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engi
 def _make_session(scheduler: str | None) -> SparkSession:
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         raise EngineError(
-            "the engine spark needs Java, which is not installed",
+            "the engine spark needs Java: JAVA_HOME is not set, and java is not on the PATH",
             next="apt-get install default-jre-headless, or set JAVA_HOME",
         )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -56,7 +56,7 @@ def _make_session(scheduler: str | None) -> SparkSession:
         "spark.log.level": "ERROR",
     }
     if master.startswith("local"):
-        # Java keeps the environment that it was started with; workers need today's credentials.
+        # The JVM keeps the environment of its start; Python workers need the current credentials.
         spark_config |= {
             f"spark.executorEnv.{name}": value
             for name, value in os.environ.items()

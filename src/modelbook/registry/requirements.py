@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from modelbook.stage.reproducibility import find_pycaret
+from modelbook.stage.reproducibility import find_pycaret_distribution
 
 BASE_PACKAGES = (
     "mlflow", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy", "pydantic",
@@ -28,7 +28,10 @@ BASE_MODULES = {
 
 def pip_requirements(model: Any) -> list[str]:
     """Return the base packages, and those of custom steps and estimators, as ``name==version``."""
-    stack = [f"{package}=={version(package)}" for package in (find_pycaret(), *BASE_PACKAGES)]
+    stack = [
+        f"{package}=={version(package)}"
+        for package in (find_pycaret_distribution(), *BASE_PACKAGES)
+    ]
     return list(dict.fromkeys((*stack, *_list_step_requirements(model))))
 
 

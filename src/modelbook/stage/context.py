@@ -338,7 +338,7 @@ def _find_products(
     products = tasks[name]["product"]
     if sandbox is None:
         return (
-            {key: project.by_hand_path(path, root) for key, path in products.items()},
+            {key: project.get_by_hand_path(path, root) for key, path in products.items()},
             {upstream: tasks[upstream]["product"] for upstream in tasks[name]["upstream"]},
         )
     sandbox.check_order(tasks, name)

@@ -18,7 +18,7 @@ from modelbook.yaml_reading import load_mapping
 
 BY_HAND = "by-hand"  # folder of products, and suffix of models, of runs by hand
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")  # of a value of the env file
-COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
+COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit from which an image was built
 NO_COMMIT = "none"  # of code outside version control
 
 
@@ -64,9 +64,7 @@ def find_env_file(root: Path, book: str | None = None) -> Path:
     if book is None:
         path = root / os.environ.get("PLOOMBER_ENV_FILENAME", "env.yaml")
         if not path.is_file():
-            raise StageError(
-                f"there is no {path}", next="create it with the same names as env.yaml"
-            )
+            raise StageError(f"there is no {path}", next="create it with the same keys as env.yaml")
         return path
     books = {_read_yaml(path).get("book"): path for path in sorted(root.glob("env*.yaml"))}
     if book not in books:
@@ -147,7 +145,7 @@ def read_stage_parameters(root: Path, book: str | None, stage: str) -> dict[str,
     if stage not in stages:
         raise PipelineSpecError(
             f"pipeline.yaml has no stage {stage!r}",
-            expected=f"its parameters; the stages are {', '.join(stages)}",
+            expected=f"a task {stage}; the tasks are {', '.join(stages)}",
             next=f"add the task {stage} of Modelbook's pipeline.yaml again",
         )
     return stages[stage]
@@ -194,7 +192,7 @@ def read_tasks(root: Path, book: str) -> dict[str, dict]:
     }
 
 
-def by_hand_path(path: Path, root: Path, folder: str = BY_HAND) -> Path:
+def get_by_hand_path(path: Path, root: Path, folder: str = BY_HAND) -> Path:
     """Return a product's path in a run by hand.
 
     ``data/<book>/by-hand/train.parquet`` for ``data/<book>/train.parquet``.
@@ -203,7 +201,7 @@ def by_hand_path(path: Path, root: Path, folder: str = BY_HAND) -> Path:
     return root / top / book / folder / Path(*rest)
 
 
-def progress_log_path(root: Path, book: str, stage: str) -> Path:
+def get_progress_log_path(root: Path, book: str, stage: str) -> Path:
     """Return the path of a stage's progress log."""
     return root / "reports" / book / "logs" / f"{config.stage_stem(stage)}.log"
 
@@ -211,7 +209,7 @@ def progress_log_path(root: Path, book: str, stage: str) -> Path:
 def get_commit(root: Path) -> str:
     """Return the short commit hash, with ``+`` for uncommitted changes.
 
-    Outside git it is the commit that an image was made of, by ``MODELBOOK_COMMIT``; else ``none``.
+    Outside git it is the commit from which an image was built, ``MODELBOOK_COMMIT``; else ``none``.
     """
     try:
         head = run_git(root, "rev-parse", "--short=10", "HEAD")

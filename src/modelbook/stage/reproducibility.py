@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-LIBRARIES = (  # names of distributions, but for pycaret: see find_pycaret
+LIBRARIES = (  # names of distributions, except pycaret: see find_pycaret_distribution
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
     "evidently",
 )  # fmt: skip
@@ -21,10 +21,13 @@ DIGEST_LENGTH = 8  # characters of a digest
 
 def get_library_versions() -> dict[str, str]:
     """Return the versions of the libraries that affect results, by name."""
-    return {name: version(find_pycaret() if name == "pycaret" else name) for name in LIBRARIES}
+    return {
+        name: version(find_pycaret_distribution() if name == "pycaret" else name)
+        for name in LIBRARIES
+    }
 
 
-def find_pycaret() -> str:
+def find_pycaret_distribution() -> str:
     """Return the name of the distribution that installs the module ``pycaret``."""
     for name in PYCARET_DISTRIBUTIONS:
         try:
@@ -47,7 +50,7 @@ def get_processor_features() -> list[str]:
 def compute_digests(
     versions: Mapping[str, str], processor: list[str], folds_digest: str
 ) -> dict[str, str]:
-    """Compute a short digest of folds, libraries and processor, to compare runs.
+    """Compute short digests of folds, libraries and processor, to compare runs.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class Sandbox:
 
     def resolve_path(self, built: Path) -> Path:
         """Return where the sandbox writes a product that a build writes to ``built``."""
-        return project.by_hand_path(built, self.root, f"{FOLDER}/{self.name}")
+        return project.get_by_hand_path(built, self.root, f"{FOLDER}/{self.name}")
 
     def has_run(self, task: Mapping[str, Any]) -> bool:
         """Return whether a stage has finished in the sandbox."""

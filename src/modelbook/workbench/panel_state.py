@@ -99,7 +99,7 @@ def _describe_stage(
 
 def _read_progress(root: Path, book: str, stage: str) -> dict[str, Any]:
     """Return the last line of a stage's progress log."""
-    lines = _read_lines(project.progress_log_path(root, book, stage))
+    lines = _read_lines(project.get_progress_log_path(root, book, stage))
     try:
         entry = json.loads(lines[-1]) if lines else {}
     except ValueError:  # being written
