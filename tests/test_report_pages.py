@@ -45,7 +45,7 @@ from modelbook.display.figures import (
 )
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
-from modelbook.formatting import column_formatters, format_cell, format_key_number, key_number
+from modelbook.formatting import format_cell, format_key_number, key_number, make_column_formatters
 from modelbook.monitoring import evaluation_tables
 from modelbook.pages import (
     brief,
@@ -702,7 +702,7 @@ def test_cells_of_different_size_keep_their_digits() -> None:
     table = pd.DataFrame({"value": [1234.5, 0.52, np.nan], "cost": [12.5, 7.25, 3.0]})
     cells = [
         [show(value) for value in table[name]]
-        for show, name in zip(column_formatters(table, {}), table)
+        for show, name in zip(make_column_formatters(table, {}), table)
     ]
     assert cells == [["1,234", "0.520", "–"], ["12.50", "7.25", "3.00"]]
 
@@ -730,7 +730,9 @@ def test_gains_and_curves_state_whether_rows_are_weighted() -> None:
 def test_share_above_zero_is_not_shown_as_zero() -> None:
     table = pd.DataFrame({"missing": [0, 0.0004, 0.0006, 0.65]})
     cells = {
-        spec: [column_formatters(table, {"missing": spec})[0](share) for share in table["missing"]]
+        spec: [
+            make_column_formatters(table, {"missing": spec})[0](share) for share in table["missing"]
+        ]
         for spec in (".1%", ".0%")
     }
     assert cells == {

@@ -131,12 +131,12 @@ def format_estimate(value: float) -> str:
     """Format an estimated quantity with the two or three digits that an estimate deserves."""
     if abs(value) < 10:
         return f"{value:.2g}"
-    digits = 10 ** max(len(f"{abs(value):.0f}") - 3, 0)
-    return f"{round(value / digits) * digits:,.0f}"
+    step = 10 ** max(len(f"{abs(value):.0f}") - 3, 0)
+    return f"{round(value / step) * step:,.0f}"
 
 
 def format_amount(value: float, decimals: int) -> str:
-    """Format an amount that is rounded to so many decimals."""
+    """Format an amount with a fixed number of decimals."""
     return f"{value:z,.{decimals}f}"
 
 
@@ -176,14 +176,14 @@ def format_column_list(labels: Sequence[str]) -> str:
     return f"{labels[0]} and {format_count(n_more, 'more column')}" if n_more else labels[0]
 
 
-def replace_undefined_numbers(value: Any) -> Any:
-    """Return the JSON data of a value, in which NaN and infinite numbers are None."""
+def replace_non_finite_numbers(value: Any) -> Any:
+    """Return a value as JSON data, with None for NaN and infinite numbers."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def dump_json(value: Any) -> str:
     """Return a value as indented JSON; NaN and infinite numbers, which JSON lacks, are null."""
-    return json.dumps(replace_undefined_numbers(value), indent=1, ensure_ascii=False)
+    return json.dumps(replace_non_finite_numbers(value), indent=1, ensure_ascii=False)
 
 
 def capitalize_first(text: str) -> str:
@@ -234,11 +234,11 @@ def _load_macros(template: Path) -> Any:
         "names": join_names,
         "plural": pluralize,
         "amount": format_amount,
-        "quantity": format_estimate,
+        "estimate": format_estimate,
         "sentence_start": capitalize_first,
         "share": format_share,
         "signed": lambda value: f"{value:+z.3f}",
-        "signed_quantity": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
+        "signed_estimate": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
         "zip": zip,
     }
     environment.filters["ci"] = make_ci_filter(environment.filters)
@@ -246,12 +246,12 @@ def _load_macros(template: Path) -> Any:
     return environment.get_template(template.name).module
 
 
-def column_formatters(
+def make_column_formatters(
     frame: pd.DataFrame, formats: Mapping[str, Format]
 ) -> list[Callable[[Any], str]]:
     """Return a formatter for each column, in order."""
     return [
-        _column_formatter(frame.iloc[:, i], formats.get(name))
+        _make_column_formatter(frame.iloc[:, i], formats.get(name))
         for i, name in enumerate(frame.columns)
     ]
 
@@ -319,7 +319,7 @@ def natural_sort_key(value: Any) -> tuple[float, str]:
     return (float(text) if is_number else float("inf"), text)
 
 
-def _column_formatter(column: pd.Series, format_spec: Format | None) -> Callable[[Any], str]:
+def _make_column_formatter(column: pd.Series, format_spec: Format | None) -> Callable[[Any], str]:
     if format_spec is not None:
         format_text = format_spec if callable(format_spec) else _make_formatter(format_spec)
         return lambda value: MISSING if is_missing(value) else str(format_text(value))
@@ -388,7 +388,7 @@ def format_difference(value: float | None, unit: str = "") -> str:
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"
 
 
-def html_table(
+def render_html_table(
     header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", css_class: str = ""
 ) -> str:
     """A table as HTML, for the ``_repr_html_`` of an object; first cells head their rows."""

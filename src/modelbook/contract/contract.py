@@ -26,7 +26,7 @@ from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import mask_markers_in_table, mask_missing_markers, normalize_texts
 from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
-from modelbook.formatting import format_code, html_table, pluralize
+from modelbook.formatting import format_code, pluralize, render_html_table
 from modelbook.redaction import describe_problem
 from modelbook.yaml_reading import load_yaml
 
@@ -174,7 +174,9 @@ class Contract(BaseModel):
             for name, column in self.columns.items()
         ]
         header = ("column", "label", "role", "type", "allowed values", "meaning")
-        return html_table(header, rows, caption=f"{self.title}: {self.question} ({self.task})")
+        return render_html_table(
+            header, rows, caption=f"{self.title}: {self.question} ({self.task})"
+        )
 
     def to_yaml(self) -> str:
         """Return the contract as YAML, without default values."""

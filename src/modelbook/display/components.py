@@ -15,9 +15,9 @@ from modelbook.errors import ReportError
 from modelbook.formatting import (
     Format,
     capitalize_first,
-    column_formatters,
     format_count,
     is_numeric,
+    make_column_formatters,
 )
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def _render_table(
     note = f"The first {max_rows:,} of {len(frame):,} rows." if len(frame) > max_rows else ""
     visible_rows = frame.head(max_rows)
     right_aligned = [is_numeric(column) for _, column in visible_rows.items()]
-    cell_formatters = column_formatters(visible_rows, formats)
+    cell_formatters = make_column_formatters(visible_rows, formats)
     column_names = [_format_label(column).replace("_", " ") for column in visible_rows.columns]
     header_texts = ([str(visible_rows.index.name or "")] if index else []) + column_names
     alignments = ([False] if index else []) + right_aligned

@@ -39,7 +39,7 @@ def post_json(url: str, body: dict[str, Any]) -> str:
     host = mask_url(url)
     if not host:
         return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
-    body = formatting.replace_undefined_numbers(body)
+    body = formatting.replace_non_finite_numbers(body)
     problem = ""
     with _silence_http_loggers(), httpx.Client(timeout=TIMEOUT_SECONDS) as client:
         for delay in RETRY_DELAYS:

@@ -503,7 +503,7 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntr
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         user=redact(current_user()),
         reason=redact(entry.reason),
-        evidence=formatting.replace_undefined_numbers(redact_all(entry.evidence)),
+        evidence=formatting.replace_non_finite_numbers(redact_all(entry.evidence)),
         previous_hash=log_entries[-1].hash if log_entries else "",
     )
     fields = {

@@ -16,7 +16,7 @@ import pandas as pd
 
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
-from modelbook.formatting import format_ci, format_metric, html_table
+from modelbook.formatting import format_ci, format_metric, render_html_table
 from modelbook.registry import aliases, artifact_storage, connection, history_log, version_code
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -63,8 +63,8 @@ class ModelVersion(RegisteredVersion):
             for row in metrics["evaluation"]
         ]
         caption = f"Version {self.number} of {self.name}, {metrics.get('name', '')}, on the holdout"
-        tags = html_table(("tag", "value"), sorted(self.tags.items()))
-        return html_table(("metric", "value", "95% CI"), rows, caption=caption) + tags
+        tags = render_html_table(("tag", "value"), sorted(self.tags.items()))
+        return render_html_table(("metric", "value", "95% CI"), rows, caption=caption) + tags
 
     def load_evaluated_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
-from modelbook.formatting import html_table
+from modelbook.formatting import render_html_table
 from modelbook.stage import build_token, files, origins, pipeline_spec, project, reproducibility
 from modelbook.stage.parameters_cell import ParametersCell
 from modelbook.stage.progress import log_progress
@@ -223,7 +223,7 @@ class Stage:
             for parameter in config.describe_parameters(self.params, self.origins)
         ]
         header = ("parameter", "value", "origin", "meaning")
-        table = html_table(header, rows, css_class="parameters")
+        table = render_html_table(header, rows, css_class="parameters")
         return "".join(f"<p>{sentence}</p>" for sentence in self._describe_mode()) + table
 
     def _describe_mode(self) -> list[str]:

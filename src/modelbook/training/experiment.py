@@ -18,7 +18,7 @@ from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.dataset.folds import digest_folds
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
-from modelbook.formatting import html_table
+from modelbook.formatting import render_html_table
 from modelbook.tasks.base import PyCaretMetric
 from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
@@ -259,7 +259,7 @@ class Experiment:
             "steps": ", ".join(name for name, _ in self.pycaret.pipeline.steps),
             **self._setup_options,
         }
-        return html_table(("setting", "value"), settings.items()) + html_table(
+        return render_html_table(("setting", "value"), settings.items()) + render_html_table(
             list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.describe_folds()
         )
 

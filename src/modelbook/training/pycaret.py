@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from modelbook.formatting import html_table
+from modelbook.formatting import render_html_table
 from modelbook.tasks.base import PyCaretMetric
 from modelbook.training.installed_packages import patch_skbase_version_lookup
 
@@ -199,7 +199,7 @@ class FoldsAsTestMixin:
             "methods": "create_model, tune_model, predict_model, plot_model, interpret_model, pull",
         }
         caption = f"PyCaret: {type(self).__mro__[2].__name__}"
-        return html_table(("", "value"), rows.items(), caption=caption)
+        return render_html_table(("", "value"), rows.items(), caption=caption)
 
     def predict_model(
         self, estimator: Any, data: pd.DataFrame | None = None, *args: Any, **options: Any
