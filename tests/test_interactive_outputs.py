@@ -43,7 +43,7 @@ def test_plotly_figure_is_rendered_as_image_with_title() -> None:
 @pytest.mark.long
 def test_unrenderable_figure_is_named() -> None:
     html = render_output({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
-    assert "Left out" in html
+    assert "Omitted" in html
     assert "Ages" in html
 
 
@@ -57,7 +57,7 @@ def test_unrenderable_figure_is_named() -> None:
 )
 def test_widgets_and_scripts_are_replaced_by_a_note(data: dict[str, Any], fact: str) -> None:
     html = render_output(data)["text/html"]
-    assert "Left out" in html
+    assert "Omitted" in html
     assert fact in html
 
 

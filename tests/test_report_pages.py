@@ -1002,7 +1002,7 @@ def test_page_runs_no_foreign_scripts_and_loads_nothing(tmp_path: Path) -> None:
     assert re.findall(r"<link[^>]*>", html) == ['<link rel="icon" href="data:,">']
     assert "default-src 'none'" in html
     assert ">kept</p>" in html
-    assert "Left out: an output of the type application/javascript" in html
+    assert "Omitted: an output of the type application/javascript" in html
     assert 'href="https://x.org/page"' in html  # a link is followed by its reader, not by the page
 
 

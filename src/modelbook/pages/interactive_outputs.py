@@ -11,9 +11,9 @@ from modelbook.pages.sanitizer import sanitize_html
 
 PLOTLY_TYPE = "application/vnd.plotly.v1+json"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
-PICTURE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
+IMAGE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
 INTERACTIVE_TYPE = re.compile(r"application/(javascript|vnd\..*json.*)")
-PICTURE_CAPTION = "A picture of an interactive figure; the executed notebook has the figure itself."
+IMAGE_CAPTION = "Image of an interactive figure, which the executed notebook has."
 
 
 def make_static(data: dict[str, Any]) -> dict[str, Any]:
@@ -28,14 +28,14 @@ def make_static(data: dict[str, Any]) -> dict[str, Any]:
         name = "".join(data.get("text/plain", "")).partition("(")[0] or "widget"
         return _describe_omission(f"the widget {name}, which needs a running kernel")
     html = "".join(data.get("text/html", ""))
-    pictures = {name: data[name] for name in PICTURE_TYPES if name in data}
+    images = {name: data[name] for name in IMAGE_TYPES if name in data}
     if html and _is_visible(sanitize_html(html)):
         return data
-    if html and not pictures:
+    if html and not images:
         has_elements = re.search(r"<(div|iframe|canvas|object)\b", html)
         return _describe_omission("an output that needs JavaScript") if has_elements else {}
     interactive = [name for name in data if INTERACTIVE_TYPE.fullmatch(name)]
-    if interactive and not pictures:
+    if interactive and not images:
         return _describe_omission(f"an output of the type {interactive[0]}, which needs JavaScript")
     return {name: value for name, value in data.items() if name != "text/html"}
 
@@ -43,27 +43,27 @@ def make_static(data: dict[str, Any]) -> dict[str, Any]:
 def _draw_plotly(figure: dict[str, Any]) -> str:
     title = figure.get("layout", {}).get("title", {})
     text = (title.get("text") if isinstance(title, dict) else title) or "without a title"
-    name = f"Figure of Plotly: {re.sub('<[^>]+>', ' ', text)}"
+    name = f"Plotly figure: {re.sub('<[^>]+>', ' ', text)}"
     try:
-        import kaleido  # itself, because Plotly 5 supports only an older one
+        import kaleido  # not through Plotly: its release 5 supports only older ones
 
-        picture = kaleido.calc_fig_sync(figure, opts={"format": "svg"})
+        image = kaleido.calc_fig_sync(figure, opts={"format": "svg"})
     except Exception as error:  # kaleido is missing, or there is no browser
         return _describe_omission(f"{name} ({type(error).__name__}: {error})")["text/html"]
-    source = base64.b64encode(picture).decode()
+    source = base64.b64encode(image).decode()
     return (
         '<figure class="figure"><div class="scroll" tabindex="0" role="group" aria-label="Figure">'
         f'<img class="png" alt="{escape(name)}" src="data:image/svg+xml;base64,{source}"></div>'
-        f"<figcaption>{PICTURE_CAPTION}</figcaption></figure>"
+        f"<figcaption>{IMAGE_CAPTION}</figcaption></figure>"
     )
 
 
-def _describe_omission(what: str) -> dict[str, Any]:
-    return {"text/html": f'<p class="nothing">Left out: {escape(what)}.</p>'}
+def _describe_omission(output: str) -> dict[str, Any]:
+    return {"text/html": f'<p class="nothing">Omitted: {escape(output)}.</p>'}
 
 
 def _is_visible(html: str) -> bool:
-    """Whether sanitized HTML shows anything: text, a picture or a table."""
+    """Whether sanitized HTML shows anything: text, an image or a table."""
     body = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
-    has_picture = re.search(r"<(img|svg|table|hr)\b", body, re.IGNORECASE)
-    return bool(has_picture or re.sub(r"<[^>]*>|&nbsp;|\s", "", body))
+    has_image = re.search(r"<(img|svg|table|hr)\b", body, re.IGNORECASE)
+    return bool(has_image or re.sub(r"<[^>]*>|&nbsp;|\s", "", body))

@@ -1,4 +1,4 @@
-"""The pipeline as an SVG diagram: a box per stage with its status, arrows for what it reads."""
+"""The pipeline as an SVG diagram: a box per stage with its status, arrows from upstream stages."""
 
 from __future__ import annotations
 
@@ -55,14 +55,19 @@ def _describe_box(box: StageBox, upstream: Sequence[str]) -> str:
 
 
 def _layout_grid(upstream: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
-    """Return layer and row of each stage: after all it reads; unread stages last in a layer."""
+    """Return layer and row of each stage.
+
+    A stage's layer is after those of its upstream stages; in a layer, stages without downstream
+    stages are last.
+    """
     layers: dict[str, int] = {}
-    for name, reads in upstream.items():  # upstream stages listed later are ignored
-        layers[name] = max((layers[read] + 1 for read in reads if read in layers), default=0)
-    read_stages = set().union(*upstream.values())
+    for name, upstream_names in upstream.items():  # upstream stages listed later are ignored
+        upstream_layers = [layers[source] for source in upstream_names if source in layers]
+        layers[name] = max(upstream_layers, default=-1) + 1
+    sources = set().union(*upstream.values())
     grid: dict[str, tuple[int, int]] = {}
     rows: Counter[int] = Counter()
-    for name in sorted(layers, key=lambda name: name not in read_stages):
+    for name in sorted(layers, key=lambda name: name not in sources):
         grid[name] = layers[name], rows[layers[name]]
         rows[layers[name]] += 1
     return grid
@@ -79,9 +84,9 @@ def _draw_svg(
     # Sizes along and across the arrows: the vertical diagram is the transposed horizontal one.
     along, across = (BOX_WIDTH, BOX_HEIGHT) if is_horizontal else (BOX_HEIGHT, BOX_WIDTH)
     spans = {
-        (read, name): grid[name][0] - grid[read][0]
-        for name, reads in upstream.items()
-        for read in reads
+        (source, name): grid[name][0] - grid[source][0]
+        for name, upstream_names in upstream.items()
+        for source in upstream_names
     }
     long_spans = sorted({span for span in spans.values() if span > 1})
     lane_space = LANE_WIDTH * len(long_spans) + 2 if long_spans else 1
@@ -97,9 +102,9 @@ def _draw_svg(
         return 1 + layer * (along + LAYER_GAP), lane_space + row * (across + BOX_GAP)
 
     lines = []
-    for (read, name), span in spans.items():
+    for (source, name), span in spans.items():
         lane = LANE_WIDTH * (long_spans.index(span) + 1) if span > 1 else 0
-        points = _compute_arrow_points(corner(read), corner(name), along, across, lane)
+        points = _compute_arrow_points(corner(source), corner(name), along, across, lane)
         lines.append("M" + "L".join(f"{x:g} {y:g}" for x, y in (to_xy(*point) for point in points)))
     boxes_html = "".join(_draw_box(box, *to_xy(*corner(box.stage))) for box in boxes)
     width, height = to_xy(length, breadth)
@@ -107,7 +112,7 @@ def _draw_svg(
     return (
         f'<svg class="flow {orientation}" role="group" aria-label="{description}" '
         f'width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}"><g class="ways">{paths}</g>{boxes_html}</svg>'
+        f'viewBox="0 0 {width:g} {height:g}"><g class="arrows">{paths}</g>{boxes_html}</svg>'
     )
 
 

@@ -1,4 +1,4 @@
-"""Jupyter server extension: the panel's page, its state, builds, and reports whose links work."""
+"""Jupyter server extension: the panel's page, its state, builds, and the files of reports."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from modelbook.pages import templating
 from modelbook.stage import project
 from modelbook.workbench import panel_state
 
-# A report may not run scripts here: it would act as the user of this server. Evidently's pages
-# need theirs, and get another origin for it.
+# A report may not run scripts here: they would act as the user of this server. Evidently's pages
+# need scripts; without allow-same-origin these run in another origin.
 REPORT_POLICY = "sandbox allow-same-origin allow-popups allow-downloads"
 EVIDENTLY_POLICY = "sandbox allow-scripts allow-popups allow-downloads"
 
@@ -102,7 +102,7 @@ class _Handler(JupyterHandler):
 
 
 class PanelHandler(_Handler):
-    """The page."""
+    """The panel's page."""
 
     @web.authenticated
     def get(self) -> None:
@@ -152,7 +152,7 @@ class BuildHandler(_Handler):
 
 
 class ReportHandler(web.StaticFileHandler, JupyterHandler):
-    """Files below ``reports/``, from addresses at which their links work."""
+    """Files below ``reports/``, at URLs that keep their relative links valid."""
 
     @web.authenticated
     async def get(  # type: ignore[override]
