@@ -93,7 +93,7 @@ def take(
     """
     from modelbook import config
     from modelbook.stage import project
-    from modelbook.workbench.take import plan_copy, render_diff
+    from modelbook.workbench.notebook_copy import plan_copy, render_diff
 
     with report_errors(), TemporaryDirectory() as folder:
         root = project.find_root()

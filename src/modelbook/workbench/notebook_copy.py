@@ -1,4 +1,4 @@
-"""Copy the cells of a notebook that was edited by hand to the pipeline, after a diff."""
+"""Copies of hand-edited notebooks to the pipeline, and their diffs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOOK_LINE = re.compile(r"^book = \S+", re.M)  # a line of a parameters cell
 
 @dataclass
 class CopyPlan:
-    """What copying a notebook to the pipeline would write.
+    """The files that copying a notebook to the pipeline would write.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class CopyPlan:
         return not self.destination.is_file() or self.destination.read_bytes() != self.new
 
     def write(self) -> None:
-        """Write the notebook, and restore the shared notebook."""
+        """Write the notebook, and restore the shared notebook if its edits were copied from it."""
         _write(self.destination, self.new)
         if self.shared_to_restore:
             _write(*self.shared_to_restore)
 
 
 def plan_copy(root: Path, notebook: Path, book: str | None) -> CopyPlan:
-    """Plan what copying a notebook to the pipeline would write, for all books or for one.
+    """Plan the copy of a notebook to the pipeline, for all books or for one.
 
     A notebook in the folder of a book is for that book.
 
