@@ -107,7 +107,7 @@ class MetricFactory:
 
 
 class ServiceMetrics:
-    """Metrics of one worker, which name the book; with several workers, each reports the totals."""
+    """Metrics of a worker; with several workers, each exports those of all of them."""
 
     def __init__(self, book: str) -> None:
         self._book = book
@@ -161,12 +161,10 @@ class ServiceMetrics:
 
     def _create_model_metrics(self) -> None:
         self.canary_rolled_back = self.factory.gauge(
-            "modelbook_canary_rolled_back",
-            "Workers that took a canary's traffic back",
-            merge="livesum",
+            "modelbook_canary_rolled_back", "Workers that rolled back a canary", merge="livesum"
         )
         self._model_version = self.factory.gauge(
-            "modelbook_model_version", "Version in production, by alias", "alias"
+            "modelbook_model_version", "Version that is served, by alias", "alias"
         )
         self._alias_version = self.factory.gauge(
             "modelbook_alias_version", "Version that the alias names", "alias"
@@ -185,7 +183,7 @@ class ServiceMetrics:
         )
         self._input_drift = self.factory.gauge(
             "modelbook_drift",
-            "Drift of recent inputs in multiples of its threshold; drifted from 1",
+            "Drift of recent inputs in multiples of its threshold; drifted if >= 1",
             "feature",
             merge="livemax",
         )
@@ -211,7 +209,7 @@ class ServiceMetrics:
         )
         self._monitored_drift = self.factory.gauge(
             "modelbook_monitor_drift",
-            "Drift of the latest monitored window in multiples of its threshold; drifted from 1",
+            "Drift of the latest monitored window in multiples of its threshold; drifted if >= 1",
             "feature",
         )
         self._quality = self.factory.gauge(
@@ -286,7 +284,7 @@ class ServiceMetrics:
         self._set_by_labels(gauge, {(name,): value for name, value in values.items()})
 
     def _set_by_labels(self, gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:
-        """Set a gauge by its labels; those that had a value and have none any more become NaN."""
+        """Set a gauge by its labels; labels that no longer have a value become NaN."""
         all_labels = self._labels_by_gauge.setdefault(gauge, set())
         all_labels.update(values)
         for labels in all_labels:
@@ -310,11 +308,11 @@ class WorkersCollector(Collector):
         """Return each metric with its samples of all workers."""
         with os.scandir(self._folder) as entries:
             files = [entry.path for entry in entries if entry.name.endswith(".db")]
-        full_files = [path for path in files if _has_bytes(path)]
-        return MultiProcessCollector.merge(full_files, accumulate=True)
+        nonempty_files = [path for path in files if _is_not_empty(path)]
+        return MultiProcessCollector.merge(nonempty_files, accumulate=True)
 
 
-def _has_bytes(path: str) -> bool:
+def _is_not_empty(path: str) -> bool:
     try:
         return os.path.getsize(path) > 0
     except FileNotFoundError:  # the worker has ended
@@ -370,13 +368,13 @@ async def measure_input_drift(
 
 
 def read_monitor_parameters(root: Path, book: str) -> Monitor:
-    """Read the thresholds of the stage monitor; the defaults where a project has no pipeline."""
+    """Read monitor's parameters; the defaults where a project has no pipeline."""
     if (root / "pipeline.yaml").is_file():
         try:
             return Monitor.model_validate(project.read_stage_parameters(root, book, "monitor"))
         except Exception as error:  # the pipeline's files must not keep the service from starting
             LOG.warning(
-                "the parameters of monitor cannot be read; drift is measured by its defaults",
+                "the parameters of monitor cannot be read; drift is measured with the defaults",
                 extra={"reason": f"{type(error).__name__}: {error}"},
             )
     return Monitor.model_validate({})
