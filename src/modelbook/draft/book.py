@@ -121,7 +121,7 @@ def draft_book(
     _check_table(frame, target, options)
     frame, markers, decisions = _prepare_rows(frame.reset_index(drop=True), target, options)
     task, guesses = _guess_columns(frame, target, decisions, options)
-    column_markers = [text for guess in guesses for text in guess.markers]
+    column_markers = [text for guess in guesses for text in guess.missing_markers]
     markers = list(dict.fromkeys([*markers, *column_markers]))
     frame = parsing.mask_markers_in_table(frame, markers)
     target_guess = next(guess for guess in guesses if guess.name == target)
@@ -158,7 +158,7 @@ def _prepare_rows(
     # A target's few texts among numbers are missing values: their rows are left out, too.
     column_markers = column_types.guess_column(
         target, frame[target], decimal=options.decimal
-    ).markers
+    ).missing_markers
     markers = [*markers, *column_markers]
     frame, decisions = _take_target_rows(
         parsing.mask_markers_in_table(frame, column_markers), target, options

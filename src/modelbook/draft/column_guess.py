@@ -21,7 +21,7 @@ class ColumnGuess:
         Keys of the contract's column: ``role``, ``type`` and so on.
     n_distinct : int
         Number of distinct values, missing ones not counted.
-    markers : list of str
+    missing_markers : list of str
         Texts of the column that are read as missing.
     """
 
@@ -31,7 +31,7 @@ class ColumnGuess:
     missing_share: float = 0.0
     n_distinct: int = 0
     questions: list[Question] = field(default_factory=list)
-    markers: list[str] = field(default_factory=list)
+    missing_markers: list[str] = field(default_factory=list)
 
     @property
     def role(self) -> str:

@@ -320,7 +320,7 @@ def _guess_numbers_with_unparsed_texts(
     numeric_texts = _list_distinct_texts(values[is_numeric])
     if not _guess_numeric_text(guess, values[is_numeric], numeric_texts, decimal):
         return False
-    guess.markers = unparsed_texts
+    guess.missing_markers = unparsed_texts
     guess.contract_keys["nullable"] = True
     guess.add_question(
         "unparsed_texts",
@@ -535,7 +535,7 @@ def _guess_date_text(
         is_sentinel = values.map(lambda value: str(value).strip()).isin(sentinel_dates)
         examples = ", ".join(sentinel_dates[:3])
         guess.add_question("sentinel_dates", examples=examples, count=int(is_sentinel.sum()))
-        guess.markers = sentinel_dates
+        guess.missing_markers = sentinel_dates
         values = values[~is_sentinel]
         guess.contract_keys["nullable"] = True
     _guess_date(guess, values, date_format)

@@ -68,9 +68,8 @@ def draft_target(
         )
     values = frame[target]
     guess = column_types.guess_column(target, values, decimal=decimal)
-    # Missing-value markers are masked already: a text among numbers is the merged class.
-    if guess.markers:
-        guess.markers.clear()
+    if guess.missing_markers:  # only the merged class: others are masked already
+        guess.missing_markers.clear()
         guess.questions.clear()
         guess.contract_keys["type"] = "category"
     if any(question.kind == "infinite" for question in guess.questions):
