@@ -21,7 +21,7 @@ from modelbook.cli.options import (
     report_errors,
 )
 from modelbook.formatting import format_count
-from modelbook.redaction import redact_uri
+from modelbook.redaction import redact, redact_uri
 
 if TYPE_CHECKING:
     from modelbook.dataset.object_store import RemotePath
@@ -140,7 +140,7 @@ def score(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score rows with a version; write rejected rows with their reasons to a .rejects.csv by OUT.
+    """Score rows with a version; write rejected rows and reasons to a .rejects.csv next to OUT.
 
     Examples:  modelbook score rows.csv scored.csv
     |  modelbook score s3://bucket/rows s3://bucket/scored
@@ -164,7 +164,7 @@ def score(
             )
             if report:
                 _write_batch_report(report, root, book, source, result, version)
-    _print_batch_result(result, output_path, version.number, as_json)
+    _print_batch_result(result, redact(output_path), version.number, as_json)
 
 
 def _print_batch_result(result: BatchResult, output_path: str, version: int, as_json: bool) -> None:
@@ -309,10 +309,9 @@ def _check_engine_options(
 def _open_locations(
     input_path: str, output_path: str, scheduler: str | None
 ) -> Iterator[tuple[Path | RemotePath, Any]]:
-    """Yield where rows are read and written.
+    """Yield the locations to read from and to write to.
 
-    Objects that are not read or written in place are downloaded to, or uploaded from, temporary
-    files.
+    Objects that cannot be read or written in place are copied through temporary files.
     """
     from modelbook.dataset import object_store, parquet_folder
 
@@ -435,7 +434,7 @@ app.add_typer(keys_app, name="keys")
 def add_key(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="predict, outcomes or admin; may be repeated.")
+        list[str] | None, typer.Option(help="predict (default), outcomes or admin; repeatable.")
     ] = None,
     days: Annotated[
         float | None, typer.Option(min=0.001, help="Days until it expires; default: never.")
