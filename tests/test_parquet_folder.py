@@ -111,8 +111,10 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     store.put(str(folder), "/lake/rows", recursive=True)
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
     [sample] = of_folder(folder)
-    [remote] = of_folder("memory://lake/rows")
-    assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000)
+    monkeypatch.setenv("LAKE", "memory://lake")
+    for uri in ("memory://lake/rows", "${LAKE}/rows"):
+        [remote] = of_folder(uri)
+        assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000), uri
     store.rm("/lake", recursive=True)
     assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
     sample_distance, full_distance = (

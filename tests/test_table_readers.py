@@ -327,6 +327,14 @@ def test_file_is_read_over_http(
         read_table(f"{server_url}/none.csv", tmp_path)
 
 
+def test_environment_variable_may_name_a_bundled_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TABLE", "rand-hie")
+    digest = compute_source_digest("rand-hie", tmp_path)
+    assert compute_source_digest("${TABLE}", tmp_path) == digest
+
+
 def test_unreachable_url_raises(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -48,10 +48,9 @@ def resolve_source(table: str, root: Path) -> TableSource:
     """
     from modelbook.dataset import database
 
+    table = _expand_leading_variable(table)
     if table in BUNDLED_TABLES:
         return BundledSource(table)
-    if re.match(r"\$\{\w+\}", table):  # the environment may hold the whole URL
-        table = expand_environment(table, table)
     if database.DATABASE_URL.match(table):
         return database.DatabaseSource(table, root)
     if is_remote_uri(table):
@@ -69,9 +68,15 @@ def is_remote_folder(table: str) -> bool:
     """Whether a table is a folder in an object store."""
     from modelbook.dataset import database
 
+    table = _expand_leading_variable(table)
     if not is_remote_uri(table) or database.DATABASE_URL.match(table):
         return False
     return bool(RemotePath(expand_environment(table, table), table).list_files())
+
+
+def _expand_leading_variable(table: str) -> str:
+    """Expand a table that begins with ``${NAME}``: the environment may hold the whole URL."""
+    return expand_environment(table, table) if re.match(r"\$\{\w+\}", table) else table
 
 
 def expand_environment(text: str, table: str) -> str:
