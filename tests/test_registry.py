@@ -801,7 +801,7 @@ def test_no_champion_or_shared_entities_give_no_paired_rows(
     tmp_path: Path, first: ModelVersion, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     stranger = version_parts(make_frame(seed=6), set(range(100, 150)), contract)
-    apart = write_version(tmp_path / "apart", stranger, contract)
+    apart = replace(write_version(tmp_path / "apart", stranger, contract), number=2)
     for candidate, champion in ((first, None), (apart, first)):
         assert len(score_on_shared_rows(candidate, champion)) == 0
 
@@ -810,7 +810,24 @@ def test_champion_with_removed_columns_is_not_compared(
     tmp_path: Path, first: ModelVersion, other_contents: dict[str, Any], contract: Contract
 ) -> None:
     later = {**other_contents, "reference": other_contents["reference"].drop(columns="noise")}
-    assert len(score_on_shared_rows(write_version(tmp_path / "later", later, contract), first)) == 0
+    candidate = replace(write_version(tmp_path / "later", later, contract), number=2)
+    pairs = score_on_shared_rows(candidate, first)
+    assert len(pairs) == 0
+    assert missing_facts(pairs.row_selection, "lacks a feature of the champion") == []
+
+
+def test_champion_with_other_target_or_entity_is_not_compared(
+    tmp_path: Path, first: ModelVersion, other_contents: dict[str, Any], contract: Contract
+) -> None:
+    for name, column in {"target": "happened", "entity": "who"}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(re.sub(rf"\b{column}\b", f"new_{column}", contract.to_yaml()))
+        reference = other_contents["reference"].rename(columns={column: f"new_{column}"})
+        contents = {**other_contents, "reference": reference}
+        candidate = replace(write_version(tmp_path / name, contents, Contract.load(path)), number=2)
+        pairs = score_on_shared_rows(candidate, first)
+        assert len(pairs) == 0, name
+        assert missing_facts(pairs.row_selection, "target", "entity column") == [], name
 
 
 # The card

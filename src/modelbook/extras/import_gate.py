@@ -28,7 +28,7 @@ from modelbook.gate import HOLD, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
 from modelbook.registry import history, versions
-from modelbook.registry.champion_comparison import NO_SCORES, load_first_champion
+from modelbook.registry.champion_comparison import NO_SCORES, are_comparable, load_first_champion
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.versions import MADE_AT_TAG, ModelVersion
 from modelbook.scoring import latency
@@ -161,7 +161,10 @@ def _select_rows(
     params: Deploy,
     journal: Journal | None,
 ) -> SharedRows | None:
-    """Return the journal's rows if they suffice, otherwise the holdout's; None if neither does."""
+    """Return the journal's rows or the holdout's: the first with ``paired_rows``, else the larger.
+
+    None if neither has enough entities.
+    """
     readers: list[Callable[[], SharedRows | None]] = [
         lambda: _score_journal(journal, candidate, champion),
         lambda: _score_holdout(root, candidate, champion),
@@ -192,7 +195,7 @@ def _score_journal(
     if (
         not rows
         or not features <= set(rows[0]["inputs"])
-        or not _are_comparable(candidate, champion)
+        or not are_comparable(candidate, champion)
     ):
         return None
     table, contract = batch_sources.tabulate_journaled_rows(rows, candidate.contract)
@@ -216,7 +219,7 @@ def _score_holdout(
     """Score the rows of this project's holdout that the candidate's split holds out, too."""
     contract = candidate.contract
     table = _read_holdout(root, candidate.name, champion)
-    if table is None or not _are_comparable(candidate, champion):
+    if table is None or not are_comparable(candidate, champion):
         return None
     if not _list_needed_columns(candidate, champion) <= set(table):
         return None
@@ -275,17 +278,6 @@ def _read_holdout(root: Path, book: str, champion: ModelVersion | None) -> pd.Da
 def _has_reference(version: ModelVersion) -> bool:
     """Whether a version has its holdout; a version that was exported without rows has none."""
     return (version.artifact_folder / "reference.parquet").is_file()
-
-
-def _are_comparable(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
-    """Whether both versions have the same target, classes and entity column."""
-    if champion is None:
-        return True
-    keys = [
-        (version.contract.target, version.contract.classes, version.contract.entity)
-        for version in (candidate, champion)
-    ]
-    return keys[0] == keys[1]
 
 
 def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
@@ -379,7 +371,7 @@ def _compare_with_first(
 ) -> tuple[int, pd.DataFrame] | None:
     """Compare with this project's first champion, on rows that it was not fitted on."""
     first_champion = load_first_champion(root, candidate, champion)
-    if first_champion is None or not _are_comparable(candidate, first_champion):
+    if first_champion is None or not are_comparable(candidate, first_champion):
         return None
     is_unseen = shared.is_unseen_by(first_champion)
     scored = shared.candidate.select(is_unseen)

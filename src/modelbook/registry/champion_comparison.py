@@ -20,7 +20,8 @@ from modelbook.tasks.scored_rows import ScoredRows
 class PairedScores:
     """The same rows scored by both versions.
 
-    Empty without another version as champion, and without shared unseen rows.
+    Empty without another version as champion, without shared unseen rows, and where the versions
+    are not comparable.
 
     Attributes
     ----------
@@ -47,6 +48,23 @@ NO_SHARED_ROWS = PairedScores(
     row_selection="No holdout row can be scored by both versions without one of them having been "
     "fitted on it, so they are not compared.",
 )
+INCOMPARABLE = PairedScores(
+    NO_SCORES,
+    NO_SCORES,
+    row_selection="The versions differ in target, classes or entity column, or the candidate's "
+    "holdout lacks a feature of the champion, so they are not compared.",
+)
+
+
+def are_comparable(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
+    """Whether both versions have the same target, classes and entity column."""
+    if champion is None:
+        return True
+    keys = [
+        (version.contract.target, version.contract.classes, version.contract.entity)
+        for version in (candidate, champion)
+    ]
+    return keys[0] == keys[1]
 
 
 def load_first_champion(
@@ -80,6 +98,9 @@ def score_on_shared_rows(
             "version to compare it with.",
         )
     contract, rows = candidate.contract, candidate.reference
+    has_features = set(champion.contract.feature_names) <= set(rows.columns)
+    if not has_features or not are_comparable(candidate, champion):
+        return INCOMPARABLE
     is_later = _is_later_period(rows, contract, champion)
     is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
     is_loadable = not libraries.find_differences(champion.tags)
@@ -95,8 +116,7 @@ def score_on_shared_rows(
     rows = rows[is_selected].reset_index(drop=True)
     if len(rows) < min_rows:
         selection_text += f" A comparison needs at least {min_rows:,} (paired_rows)."
-    has_features = set(champion.contract.feature_names) <= set(rows.columns)
-    if rows.empty or not has_features or champion.contract.classes != contract.classes:
+    if rows.empty:
         return NO_SHARED_ROWS
     outcome, entity = contract.encode_target(rows), contract.entity_ids(rows)
     task = tasks.get_task(contract)
