@@ -18,7 +18,7 @@ from small_project import QUICK, SMALL, SmallProject
 from text_facts import missing_facts, raises_stating
 
 from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
-from modelbook.extras import environment_comparison, project_template
+from modelbook.extras import environment_comparison, project_template, yaml_merge
 from modelbook.pages import templating
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun, StageRecord
@@ -149,6 +149,12 @@ RENAMED = [
         ("drift_threshold", 0.1, 0.3), 1, "06_monitor",
     ),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85"])
+def test_keys_after_a_value_with_a_line_separator_are_renamed(separator: str) -> None:
+    text = f"title: 'one{separator}two'\r\nold: 1\nolder: old\n"
+    assert yaml_merge.rename_keys(text, {"old": "new"}) == text.replace("\nold:", "\nnew:")
 
 
 @pytest.mark.parametrize(("stems", "former_names", "set_value", "n_stages", "stem"), RENAMED)

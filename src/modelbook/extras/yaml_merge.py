@@ -72,7 +72,7 @@ def rename_keys(
             if isinstance(document, CommentedMap) and document.get(name) in [*values]:
                 old = document[name]
                 renames.append((*document.lc.value(name), old, values[old]))
-    lines = text.splitlines(keepends=True)
+    lines = [*StringIO(text, newline="")]  # YAML's lines: str.splitlines also splits at U+2028
     for row, column, old, new in sorted(renames, reverse=True):
         line = lines[row]
         lines[row] = line[:column] + line[column:].replace(old, new, 1)
