@@ -80,8 +80,8 @@ def _describe_pattern(
 def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) -> pd.DataFrame:
     """Return one row per pattern, the largest change in the latest period first.
 
-    Columns ``columns, missing rate, missing rate in latest period, missing mostly in``: the period
-    that has 90% of the pattern's rows.
+    Columns ``columns, missing rate, missing rate in latest period, missing mostly in``: the
+    pattern's ``period``.
     """
     rows = [
         (

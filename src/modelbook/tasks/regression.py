@@ -158,7 +158,8 @@ class Regression(Task):
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
         """Histogram of the errors (predicted minus actual); columns ``low, high, rows``.
 
-        0 is an edge, so that no bin holds predictions both too high and too low.
+        0 is an edge, so that no bin holds predictions both too high and too low. Only the outer
+        bins, which also take the errors beyond the 0.5% and 99.5% quantiles, may hold both.
         """
         errors = scored.score - scored.outcome
         low, high = np.quantile(errors, [0.005, 0.995])
